@@ -1,0 +1,56 @@
+# The verbs of gdn, for people; the build itself is CMakeLists.txt and CMakePresets.json.
+# Each verb installs what it lacks (scripts/setup), so it works on a fresh machine.
+
+PREFIX ?= /usr/local
+MAKEFLAGS += --no-print-directory
+export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
+
+help:
+	@echo 'make build      programs in build/bin: gdn, gdn-check'
+	@echo 'make demo       build, then ask the small model in models/demo'
+	@echo 'make test       all tests; again with sanitizers; 10 s of fuzzing for each target'
+	@echo 'make bench      prove and time the kernels'
+	@echo 'make install    library, headers and programs into PREFIX ($(PREFIX))'
+	@echo 'make fuzz       10 s of fuzzing for each target (FUZZ_SECONDS=10)'
+	@echo 'make check-all  the long matrix: gcc, clang, cuda, sanitizers, 60 s of fuzzing'
+	@echo 'make clean      remove build/'
+
+setup:
+	@scripts/setup
+
+build: setup
+	@cmake --preset release
+	@cmake --build --preset release
+
+demo:
+	@scripts/demo
+
+# One preset: configured, built and tested. TESTS selects, in the words of ctest.
+matrix-%: setup
+	@cmake --preset $* $(CONFIGURE)
+	@cmake --build --preset $*
+	@ctest --preset $* $(TESTS)
+
+FUZZ_SECONDS ?= 10
+fuzz:
+	@$(MAKE) matrix-fuzz CONFIGURE=-DGDN_FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+test:
+	@$(MAKE) fuzz
+	@$(MAKE) matrix-debug TESTS='-LE "slow|rules"'
+	@$(MAKE) matrix-release
+
+check-all:
+	@$(MAKE) fuzz FUZZ_SECONDS=60
+	@for preset in debug tsan clang cuda release; do $(MAKE) matrix-$$preset || exit 1; done
+
+bench: build
+	@build/bin/gdn-check --bench
+
+install: build
+	@cmake --install build/release --prefix $(PREFIX)
+
+clean:
+	@rm -rf build
+
+.PHONY: help setup build demo fuzz test check-all bench install clean

@@ -1,0 +1,193 @@
+/* gdn.h: gated-delta language models: open one, feed it tokens, read what it thinks comes next.
+ *
+ *     struct gdn_error err = {0};
+ *     gdn_model *model;
+ *     gdn_session *session;
+ *     struct gdn_options options = gdn_options_default();
+ *     if (gdn_model_open("models/demo", &options, &model, &err) != GDN_OK) return puts(err.text), 1;
+ *     if (gdn_session_new(model, &session, &err) != GDN_OK) return puts(err.text), 1;
+ *     int32_t ids[64], next;
+ *     size_t n = 64;
+ *     gdn_tokenize(model, "Once upon a time", 16, 0, ids, &n, &err);
+ *     struct gdn_sampling greedy = {.temperature = 0};
+ *     for (int i = 0; i < 20 && gdn_session_feed(session, ids, n, &err) == GDN_OK; i++, n = 1)
+ *         if (gdn_session_sample(session, &greedy, &next, &err) == GDN_OK) ids[0] = next;
+ *     gdn_session_free(session);
+ *     gdn_model_close(model);
+ *
+ * Calls return a status and write one sentence into the caller's struct gdn_error (which must start
+ * zeroed, and may be NULL). A model and all its sessions are used by one thread at a time. Memory is
+ * taken when a model is opened and when its first session is made, never while tokens are fed. */
+#ifndef GDN_GDN_H
+#define GDN_GDN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gdn/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct gdn_model gdn_model;
+typedef struct gdn_session gdn_session;
+
+GDN_API const char *gdn_version(void);
+
+/* ---- models ---------------------------------------------------------------------------------------- */
+
+enum gdn_type { GDN_F32, GDN_BF16, GDN_F64 };
+
+struct gdn_options {
+    size_t size;         /* sizeof(struct gdn_options): set by gdn_options_default */
+    const char *device;  /* "cpu"; "ref": every sum in double, slow; "cuda" */
+    int threads;         /* 0: all cores this process may use */
+    enum gdn_type compute; /* of activations: GDN_F32 or GDN_BF16; GDN_F64 on "ref" only */
+    enum gdn_type state; /* of the recurrent state: GDN_F32 or GDN_BF16 */
+    bool fast;           /* false: exact, a row's bits depend on the tokens before it only. true:
+                            prefill may give that up for speed (no kernel does yet) */
+    int sessions;        /* how many can live at once; 1 by default */
+    int32_t context;     /* most tokens of one session; 0: what the model was made for */
+    bool speculate;      /* keep room for drafts (gdn_session_draft) */
+};
+
+GDN_API struct gdn_options gdn_options_default(void);
+/* Reads GDN_STATE_BF16 (exactly "1": state = GDN_BF16) into *options. Nothing else ever looks at
+ * the environment. */
+GDN_API void gdn_options_from_env(struct gdn_options *options);
+
+/* `path` is a folder with config.json, safetensors and tokenizer.json (the last may be missing:
+ * then only ids can be used). The files are mapped and must stay unchanged. *model is NULL after a
+ * failure. */
+GDN_API enum gdn_status gdn_model_open(const char *path, const struct gdn_options *options,
+                                       gdn_model **model, struct gdn_error *err);
+/* Also frees its sessions. NULL is fine. */
+GDN_API void gdn_model_close(gdn_model *model);
+
+struct gdn_model_info {
+    const char *family; /* lives as long as the model */
+    int32_t vocab, width, ffn, layers, delta_layers, attention_layers;
+    int32_t heads, kv_heads, head_width, rotary;
+    int32_t key_heads, value_heads, key_width, value_width, taps;
+    int32_t trained_context; /* of the config */
+    bool tied;
+    int32_t mtp_layers, mtp_tensors, vision_tensors; /* recognised, not used */
+    int64_t parameters, weight_bytes, copied_bytes;
+    int64_t state_bytes;    /* of one session: anchors, logs, rings */
+    int64_t kv_token_bytes; /* of one token in one session */
+    int64_t session_bytes;  /* of one session at options.context */
+    int64_t scratch_bytes;  /* address space reserved for a pass */
+    int32_t tokens;         /* in the tokenizer; 0 without one */
+    int32_t eos[16], eos_count;
+    bool recommends;        /* generation_config.json recommends what follows */
+    double temperature, top_p;
+    int32_t top_k;
+};
+GDN_API void gdn_model_describe(const gdn_model *model, struct gdn_model_info *info);
+
+/* ---- text ------------------------------------------------------------------------------------------- */
+
+enum {
+    GDN_CONTROL = 1 /* control tokens such as <|im_start|> may be spelled in the text */
+};
+
+/* Writes at most *n ids and sets *n to how many there are (call again with more room when that is
+ * larger). Adds nothing of its own. */
+GDN_API enum gdn_status gdn_tokenize(const gdn_model *model, const char *text, size_t len,
+                                     unsigned flags, int32_t *ids, size_t *n,
+                                     struct gdn_error *err);
+
+/* The tokens of a chat: roles are "system" (first only), "user", "assistant". With `answer` the
+ * head of the assistant's turn follows; `think` opens its thinking. Text of messages never becomes
+ * a control token. ids, n: as gdn_tokenize. */
+struct gdn_message {
+    const char *role, *content;
+};
+GDN_API enum gdn_status gdn_chat(const gdn_model *model, const struct gdn_message *messages,
+                                 size_t count, bool answer, bool think, int32_t *ids, size_t *n,
+                                 struct gdn_error *err);
+
+/* Streaming text of ids: never half a code point. */
+typedef struct gdn_decoder gdn_decoder;
+GDN_API enum gdn_status gdn_decoder_new(const gdn_model *model, bool skip_special,
+                                        gdn_decoder **decoder, struct gdn_error *err);
+GDN_API void gdn_decoder_free(gdn_decoder *decoder);
+/* The text that became certain with this id (id < 0: with the end of the text). It is zero-ended
+ * and lives until the next call. */
+GDN_API const char *gdn_decoder_push(gdn_decoder *decoder, int32_t id);
+
+/* ---- sessions --------------------------------------------------------------------------------------- */
+
+/* An empty sequence. GDN_ERR_MEMORY when options.sessions are alive. */
+GDN_API enum gdn_status gdn_session_new(gdn_model *model, gdn_session **session,
+                                        struct gdn_error *err);
+GDN_API void gdn_session_free(gdn_session *session);
+/* Tokens so far. */
+GDN_API int32_t gdn_session_position(const gdn_session *session);
+
+/* Appends tokens and keeps the distribution after the last one. */
+GDN_API enum gdn_status gdn_session_feed(gdn_session *session, const int32_t *ids, size_t n,
+                                         struct gdn_error *err);
+/* How many tokens gdn_session_rewind can take back now (0..31). */
+GDN_API int32_t gdn_session_rewindable(const gdn_session *session);
+/* As if the last n tokens had never come. The kept distribution is dropped: feed before sampling. */
+GDN_API enum gdn_status gdn_session_rewind(gdn_session *session, int32_t n, struct gdn_error *err);
+/* A second session with the same past. */
+GDN_API enum gdn_status gdn_session_fork(const gdn_session *session, gdn_session **fork,
+                                         struct gdn_error *err);
+
+/* Runs 1..16 tokens without making them part of the sequence; needs options.speculate. Then
+ * commit(n) makes the first n of them part of it: more is clamped, 0 or less changes nothing. */
+struct gdn_sink;
+GDN_API enum gdn_status gdn_session_draft(gdn_session *session, const int32_t *ids, size_t n,
+                                          const struct gdn_sink *sink, struct gdn_error *err);
+GDN_API int32_t gdn_session_commit(gdn_session *session, int32_t n);
+
+/* ---- many sessions at once, and everything they compute ------------------------------------------- */
+
+/* A piece of one session: the sessions of one call are all different and of one model. */
+struct gdn_feed {
+    gdn_session *session;
+    const int32_t *ids;
+    size_t n;
+    bool last_only; /* logits of the last row only; otherwise of every row from `first` on */
+    size_t first;
+};
+
+/* Called in order of rows within a feed. Any may be NULL: what is not asked for is not computed.
+ * Rows count from the begin of the feed. What is pointed to lives during the call. */
+struct gdn_sink {
+    void *context;
+    void (*logits)(void *context, int feed, size_t row, const float *logits, int32_t vocab);
+    /* index 0: embedding; 1..layers-1: output of that many layers; layers: after the final norm */
+    void (*hidden)(void *context, int feed, size_t row, int32_t index, const float *x,
+                   int32_t width);
+    /* nats of token row + 1 of the feed given all before it; not called for the last row */
+    void (*loss)(void *context, int feed, size_t row, double nats);
+};
+
+/* Appends all pieces as one ragged batch. On failure sessions whose piece had one token are as
+ * before; others may have become unusable, and say so. */
+GDN_API enum gdn_status gdn_step(const struct gdn_feed *feeds, int count,
+                                 const struct gdn_sink *sink, struct gdn_error *err);
+
+/* ---- sampling ---------------------------------------------------------------------------------------- */
+
+struct gdn_sampling {
+    double temperature; /* 0: the most likely token */
+    int32_t top_k;      /* 0: up to 256 */
+    double top_p;       /* 0 or 1: off */
+    double min_p;       /* 0: off */
+    uint64_t seed;      /* same seed, same position, same distribution: same token */
+};
+/* Chooses from the distribution after the last token fed. Padding rows are never chosen. */
+GDN_API enum gdn_status gdn_session_sample(gdn_session *session,
+                                           const struct gdn_sampling *sampling, int32_t *id,
+                                           struct gdn_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,166 @@
+#include <string.h>
+
+#include "api/handles.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64,
+                                  enum dtype *dtype, struct gdn_error *err)
+{
+    switch (type) {
+    case GDN_F32: *dtype = DTYPE_F32; return GDN_OK;
+    case GDN_BF16: *dtype = DTYPE_BF16; return GDN_OK;
+    case GDN_F64:
+        if (!f64) break;
+        *dtype = DTYPE_F64;
+        return GDN_OK;
+    }
+    return error_set(err, GDN_ERR_USAGE, "%s: need GDN_F32 or GDN_BF16", what);
+}
+
+static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
+{
+    struct gdn_options *o = &m->options;
+    struct engine_options *e = &m->engine_options;
+    if (o->size != sizeof *o)
+        return error_set(err, GDN_ERR_USAGE, "options.size: found %zu, need %zu", o->size,
+                         sizeof *o);
+    if (o->sessions < 1 || o->sessions > 65536)
+        return error_set(err, GDN_ERR_USAGE, "options.sessions: found %d, need 1 to 65536",
+                         o->sessions);
+    if (o->threads < 0 || o->threads > 1024)
+        return error_set(err, GDN_ERR_USAGE, "options.threads: found %d, need 0 to 1024",
+                         o->threads);
+    const bool ref = o->device && strcmp(o->device, "ref") == 0;
+    TRY(check_type("options.compute", o->compute, ref, &e->compute, err));
+    TRY(check_type("options.state", o->state, false, &e->anchor, err));
+    e->slots = o->sessions;
+    e->entries = o->speculate ? 2 * BLOCK : BLOCK;
+    return GDN_OK;
+}
+
+static enum gdn_status check_context(struct gdn_model *m, struct gdn_error *err)
+{
+    const int32_t trained = m->config.context, asked = m->options.context;
+    if (asked < 0 || asked > trained)
+        return error_set(err, GDN_ERR_USAGE, "context: found %d tokens, need 1 to %d (the model's)",
+                         asked, trained);
+    m->engine_options.context = asked ? asked : trained;
+    return GDN_OK;
+}
+
+/* tokenizer.json may be missing: then the model speaks ids. */
+static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
+                                      struct gdn_error *err)
+{
+    char path[4096];
+    if (!file_join(path, sizeof path, folder, "tokenizer.json"))
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+    if (!file_exists(path)) return GDN_OK;
+    TRY(tokenizer_open(path, 0, &m->tokenizer, err));
+    if (tokenizer_count(m->tokenizer) > m->config.vocab)
+        return error_set(err, GDN_ERR_INPUT, "%s: found %d tokens, the model has %d rows", path,
+                         tokenizer_count(m->tokenizer), m->config.vocab);
+    return GDN_OK;
+}
+
+static enum gdn_status open_model(struct gdn_model *m, const char *path, struct gdn_error *err)
+{
+    TRY(check_options(m, err));
+    if (!file_exists(path))
+        return error_set(err, GDN_ERR_INPUT, "%s: no such file or folder", path);
+    if (!file_is_folder(path))
+        return error_set(err, GDN_ERR_INPUT,
+                         "%s: found a file, need a model folder (config.json and safetensors)",
+                         path);
+    TRY(config_open(&m->config, path, err));
+    TRY(check_context(m, err));
+    TRY(open_tokenizer(m, path, err));
+    TRY(weights_open(&m->weights, &m->config, path, err));
+    const char *device = m->options.device ? m->options.device : "cpu";
+    m->device = device_open(device, m->options.threads, ~0u, err);
+    if (!m->device) return err && err->status != GDN_OK ? err->status : GDN_ERR_DEVICE;
+    m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
+    if (!m->sessions)
+        return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);
+    return GDN_OK;
+}
+
+enum gdn_status gdn_model_open(const char *path, const struct gdn_options *options,
+                               gdn_model **model, struct gdn_error *err)
+{
+    *model = NULL;
+    struct gdn_model *m = mem_take(sizeof *m);
+    if (!m) return error_set(err, GDN_ERR_MEMORY, "no memory for a model");
+    m->options = options ? *options : gdn_options_default();
+    enum gdn_status status = open_model(m, path, err);
+    if (status != GDN_OK) {
+        gdn_model_close(m);
+        return status;
+    }
+    *model = m;
+    return GDN_OK;
+}
+
+void gdn_model_close(gdn_model *m)
+{
+    if (!m) return;
+    engine_close(&m->engine);
+    mem_give(m->sessions);
+    weights_close(&m->weights);
+    tokenizer_close(m->tokenizer);
+    device_close(m->device);
+    mem_give(m);
+}
+
+enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
+{
+    if (m->engine_open) return GDN_OK;
+    const int32_t vocab = m->tokenizer ? tokenizer_count(m->tokenizer) : m->config.vocab;
+    TRY(engine_open(&m->engine, &m->config, &m->weights, vocab, m->device, &m->engine_options,
+                    err));
+    m->engine_open = true;
+    return GDN_OK;
+}
+
+/* Bytes that state_open would take for one session of this many tokens. */
+static int64_t session_bytes(const struct gdn_model *m, int32_t context)
+{
+    struct layer_shape shape[CONFIG_LAYERS];
+    for (int32_t i = 0; i < m->config.layers; i++) shape[i] = config_layer_shape(&m->config, i);
+    const struct state_options o = {.slots = 1, .entries = m->engine_options.entries,
+                                    .context = context, .compute = m->engine_options.compute,
+                                    .anchor = m->engine_options.anchor};
+    return state_bytes(m->device, shape, m->config.layers, &o);
+}
+
+static void info_layers(const struct config *c, struct gdn_model_info *info)
+{
+    for (int32_t i = 0; i < c->layers; i++) {
+        info->delta_layers += c->kind[i] == LAYER_DELTA;
+        info->attention_layers += c->kind[i] == LAYER_ATTN;
+    }
+    info->eos_count = c->eos_count;
+    memcpy(info->eos, c->eos, sizeof info->eos);
+}
+
+void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
+{
+    const struct config *c = &m->config;
+    const int64_t page = session_bytes(m, PAGE), two = session_bytes(m, 2 * PAGE);
+    *info = (struct gdn_model_info){
+        .family = c->family->name, .vocab = c->vocab, .width = c->D, .ffn = c->F,
+        .layers = c->layers, .heads = c->Hq, .kv_heads = c->Hkv, .head_width = c->head_dim,
+        .rotary = c->rot, .key_heads = c->Hk, .value_heads = c->Hv, .key_width = c->Dk,
+        .value_width = c->Dv, .taps = c->taps, .trained_context = c->context, .tied = c->tied,
+        .mtp_layers = c->mtp_layers, .mtp_tensors = m->weights.mtp,
+        .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,
+        .weight_bytes = m->weights.file_bytes, .copied_bytes = m->weights.copied_bytes,
+        .state_bytes = page - (two - page), .kv_token_bytes = (two - page) / PAGE,
+        .session_bytes = session_bytes(m, m->engine_options.context),
+        .scratch_bytes = (int64_t)engine_scratch_bytes(c, m->device, &m->engine_options),
+        .tokens = m->tokenizer ? tokenizer_count(m->tokenizer) : 0,
+        .recommends = c->sampling, .temperature = c->temperature, .top_p = c->top_p,
+        .top_k = c->top_k};
+    info_layers(c, info);
+}

@@ -1,0 +1,180 @@
+#include <string.h>
+
+#include "api/handles.h"
+#include "base/check.h"
+#include "base/rng.h"
+#include "run/sampler.h"
+
+_Static_assert(sizeof((struct gdn_model_info *)0)->eos == sizeof((struct config *)0)->eos,
+               "the public list of eos ids is as long as the config's");
+
+static enum gdn_status check_live(const struct gdn_session *s, struct gdn_error *err)
+{
+    if (s && s->live) return GDN_OK;
+    return error_set(err, GDN_ERR_USAGE, "the session is not open");
+}
+
+enum gdn_status gdn_session_new(gdn_model *m, gdn_session **session, struct gdn_error *err)
+{
+    *session = NULL;
+    TRY(model_ready(m, err));
+    const int32_t slot = state_slot_take(&m->engine.state);
+    if (slot < 0)
+        return error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
+                         m->options.sessions);
+    m->sessions[slot] = (struct gdn_session){.model = m, .slot = slot, .live = true};
+    *session = &m->sessions[slot];
+    return GDN_OK;
+}
+
+void gdn_session_free(gdn_session *s)
+{
+    if (!s || !s->live) return;
+    state_slot_give(&s->model->engine.state, s->slot);
+    *s = (struct gdn_session){0};
+}
+
+int32_t gdn_session_position(const gdn_session *s)
+{
+    return s->live ? s->model->engine.state.slot[s->slot].position : 0;
+}
+
+int32_t gdn_session_rewindable(const gdn_session *s)
+{
+    return s->live ? state_length(&s->model->engine.state, s->slot) : 0;
+}
+
+enum gdn_status gdn_session_rewind(gdn_session *s, int32_t n, struct gdn_error *err)
+{
+    TRY(check_live(s, err));
+    TRY(state_rewind(&s->model->engine.state, s->slot, n, err));
+    if (n > 0) s->ready = false;
+    return GDN_OK;
+}
+
+enum gdn_status gdn_session_fork(const gdn_session *s, gdn_session **fork, struct gdn_error *err)
+{
+    *fork = NULL;
+    TRY(check_live(s, err));
+    struct gdn_model *m = s->model;
+    if (m->engine.state.slot[s->slot].status != SLOT_LIVE)
+        return error_set(err, GDN_ERR_USAGE, "the session failed half-way and cannot be forked");
+    const int32_t slot = state_fork(&m->engine.state, s->slot);
+    if (slot < 0)
+        return error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
+                         m->options.sessions);
+    m->sessions[slot] = *s;
+    m->sessions[slot].slot = slot;
+    *fork = &m->sessions[slot];
+    return GDN_OK;
+}
+
+/* ---- stepping: the public sink over the engine's --------------------------------------------------- */
+
+struct relay {
+    const struct gdn_feed *feeds;
+    const struct gdn_sink *sink; /* or NULL */
+};
+
+static void relay_logits(void *context, int piece, int32_t row, const float *logits, int32_t vocab)
+{
+    const struct relay *r = context;
+    r->sink->logits(r->sink->context, piece, (size_t)row, logits, vocab);
+}
+
+static void relay_hidden(void *context, int piece, int32_t row, int32_t index, const float *x,
+                         int32_t width)
+{
+    const struct relay *r = context;
+    r->sink->hidden(r->sink->context, piece, (size_t)row, index, x, width);
+}
+
+static void relay_loss(void *context, int piece, int32_t row, double nats)
+{
+    const struct relay *r = context;
+    r->sink->loss(r->sink->context, piece, (size_t)row, nats);
+}
+
+static void keep_best(void *context, int piece, const struct best *best)
+{
+    const struct relay *r = context;
+    struct gdn_session *s = r->feeds[piece].session;
+    s->best_count = best->n;
+    memcpy(s->best_ids, best->ids, sizeof *best->ids * (size_t)best->n);
+    memcpy(s->best_values, best->values, sizeof *best->values * (size_t)best->n);
+    s->ready = true;
+}
+
+/* At most this many sessions in one call: their pieces stand on the stack. */
+enum { BATCH = 1024 };
+
+static enum gdn_status step(const struct gdn_feed *feeds, int count, const struct gdn_sink *sink,
+                            bool draft, struct gdn_error *err)
+{
+    if (count < 1) return GDN_OK;
+    if (count > BATCH)
+        return error_set(err, GDN_ERR_USAGE, "a batch of %d sessions, need at most %d", count,
+                         BATCH);
+    struct piece pieces[BATCH];
+    for (int i = 0; i < count; i++) {
+        const struct gdn_feed *f = &feeds[i];
+        TRY(check_live(f->session, err));
+        if (f->session->model != feeds[0].session->model)
+            return error_set(err, GDN_ERR_USAGE, "the sessions of one batch are of one model");
+        if (f->n > INT32_MAX)
+            return error_set(err, GDN_ERR_USAGE, "a piece of %zu tokens is too long", f->n);
+        const size_t first = f->last_only ? (f->n ? f->n - 1 : 0) : f->first < f->n ? f->first
+                                                                                     : f->n;
+        pieces[i] = (struct piece){.slot = f->session->slot, .ids = f->ids, .n = (int32_t)f->n,
+                                   .first_logits = (int32_t)first, .best = !draft};
+        if (f->n > 0) f->session->ready = false;
+    }
+    struct relay relay = {.feeds = feeds, .sink = sink};
+    const struct sink inner = {.context = &relay,
+                               .logits = sink && sink->logits ? relay_logits : NULL,
+                               .hidden = sink && sink->hidden ? relay_hidden : NULL,
+                               .loss = sink && sink->loss ? relay_loss : NULL,
+                               .best = draft ? NULL : keep_best};
+    return engine_step(&feeds[0].session->model->engine, pieces, count, draft, &inner, err);
+}
+
+enum gdn_status gdn_step(const struct gdn_feed *feeds, int count, const struct gdn_sink *sink,
+                         struct gdn_error *err)
+{
+    return step(feeds, count, sink, false, err);
+}
+
+enum gdn_status gdn_session_feed(gdn_session *s, const int32_t *ids, size_t n,
+                                 struct gdn_error *err)
+{
+    const struct gdn_feed feed = {.session = s, .ids = ids, .n = n, .first = n};
+    return step(&feed, 1, NULL, false, err);
+}
+
+enum gdn_status gdn_session_draft(gdn_session *s, const int32_t *ids, size_t n,
+                                  const struct gdn_sink *sink, struct gdn_error *err)
+{
+    const struct gdn_feed feed = {.session = s, .ids = ids, .n = n};
+    return step(&feed, 1, sink, true, err);
+}
+
+int32_t gdn_session_commit(gdn_session *s, int32_t n)
+{
+    if (!s || !s->live) return 0;
+    const int32_t taken = state_commit(&s->model->engine.state, s->slot, n);
+    if (taken > 0) s->ready = false;
+    return taken;
+}
+
+enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sampling, int32_t *id,
+                                   struct gdn_error *err)
+{
+    TRY(check_live(s, err));
+    if (!s->ready)
+        return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
+    struct rng rng = {.seed = sampling->seed, .counter = (uint64_t)gdn_session_position(s)};
+    const struct sampling how = {.temperature = sampling->temperature, .top_k = sampling->top_k,
+                                 .top_p = sampling->top_p, .min_p = sampling->min_p};
+    *id = sampler_choose(&how, s->best_count, s->best_ids, s->best_values, rng_unit(&rng));
+    return GDN_OK;
+}

@@ -1,0 +1,133 @@
+#include "base/memory.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/check.h"
+#include "base/checked.h"
+
+/* Each block is preceded by one cache line that holds its size. */
+enum { HEAD = 64 };
+
+static _Atomic int64_t live_blocks, live_bytes, peak_bytes, takes, guarded_takes, guards;
+static _Atomic int64_t fail_in;
+static _Atomic bool fail_forever;
+
+static bool told_to_fail(void)
+{
+    if (atomic_load(&fail_in) == 0) return false;
+    int64_t left = atomic_fetch_sub(&fail_in, 1);
+    if (left > 1) return false;
+    atomic_store(&fail_in, atomic_load(&fail_forever) ? 1 : 0);
+    return true;
+}
+
+static void count_take(int64_t blocks, int64_t bytes)
+{
+    atomic_fetch_add(&takes, 1);
+    if (atomic_load(&guards) > 0) {
+        atomic_fetch_add(&guarded_takes, 1);
+#if defined(GDN_POISON) && GDN_POISON
+        GDN_CHECK(false, "memory was taken inside a step (%lld bytes)", (long long)bytes);
+#endif
+    }
+    atomic_fetch_add(&live_blocks, blocks);
+    int64_t now = atomic_fetch_add(&live_bytes, bytes) + bytes;
+    int64_t peak = atomic_load(&peak_bytes);
+    while (now > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, now)) {
+    }
+}
+
+void *mem_take(size_t bytes)
+{
+    size_t whole;
+    if (!checked_add(bytes, HEAD, &whole) || !checked_align(whole, HEAD, &whole)) return NULL;
+    if (told_to_fail()) return NULL;
+    unsigned char *block = aligned_alloc(HEAD, whole);
+    if (!block) return NULL;
+    memset(block, 0, whole);
+    memcpy(block, &bytes, sizeof bytes);
+    count_take(1, (int64_t)bytes);
+    return block + HEAD;
+}
+
+void *mem_take_array(size_t count, size_t size)
+{
+    size_t bytes;
+    return checked_mul(count, size, &bytes) ? mem_take(bytes) : NULL;
+}
+
+static size_t block_size(const void *block)
+{
+    size_t bytes;
+    memcpy(&bytes, (const unsigned char *)block - HEAD, sizeof bytes);
+    return bytes;
+}
+
+void *mem_resize(void *block, size_t bytes)
+{
+    if (!block) return mem_take(bytes);
+    void *grown = mem_take(bytes);
+    if (!grown) return NULL;
+    size_t old = block_size(block);
+    memcpy(grown, block, old < bytes ? old : bytes);
+    mem_give(block);
+    return grown;
+}
+
+void mem_give(void *block)
+{
+    if (!block) return;
+    atomic_fetch_sub(&live_blocks, 1);
+    atomic_fetch_sub(&live_bytes, (int64_t)block_size(block));
+    free((unsigned char *)block - HEAD);
+}
+
+char *mem_text(const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *copy = mem_take(n);
+    if (copy) memcpy(copy, text, n);
+    return copy;
+}
+
+void *mem_reserve(size_t bytes)
+{
+    if (told_to_fail()) return NULL;
+    void *block = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED) return NULL;
+    count_take(1, (int64_t)bytes);
+    return block;
+}
+
+void mem_unreserve(void *block, size_t bytes)
+{
+    if (!block) return;
+    munmap(block, bytes ? bytes : 1);
+    atomic_fetch_sub(&live_blocks, 1);
+    atomic_fetch_sub(&live_bytes, (int64_t)bytes);
+}
+
+struct mem_count mem_counted(void)
+{
+    return (struct mem_count){
+        .live_blocks = atomic_load(&live_blocks),
+        .live_bytes = atomic_load(&live_bytes),
+        .peak_bytes = atomic_load(&peak_bytes),
+        .takes = atomic_load(&takes),
+        .guarded_takes = atomic_load(&guarded_takes),
+    };
+}
+
+void mem_guard_raise(void) { atomic_fetch_add(&guards, 1); }
+
+void mem_guard_lower(void) { atomic_fetch_sub(&guards, 1); }
+
+void mem_fail_after(int64_t n, bool forever)
+{
+    atomic_store(&fail_forever, forever);
+    atomic_store(&fail_in, n);
+}

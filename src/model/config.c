@@ -1,0 +1,277 @@
+/* config.c: the one file that knows jansson. */
+#include "model/config.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+/* Where a key is looked up: the text config, then (for a few) the file's top level. */
+struct source {
+    const char *name;
+    json_t *top, *text;
+    struct gdn_error *err;
+};
+
+enum { FILE_LIMIT = 16 << 20, WIDTH_LIMIT = 1 << 24, HEADS_LIMIT = 1 << 16, HEAD_LIMIT = 1 << 14 };
+
+static enum gdn_status bad(const struct source *s, const char *key, const char *need)
+{
+    json_t *value = json_object_get(s->text, key);
+    char found[60] = "nothing";
+    if (value) {
+        size_t n = json_dumpb(value, found, sizeof found - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (n < sizeof found) found[n] = 0;
+    }
+    return error_set(s->err, GDN_ERR_INPUT, "%s: %s: found %.*s, need %s", s->name, key,
+                     (int)sizeof found, found, need);
+}
+
+static bool present(const struct source *s, const char *key)
+{
+    json_t *v = json_object_get(s->text, key);
+    return v && !json_is_null(v);
+}
+
+/* An integer in [min, max]; absent: `fallback`, or an error when that is below min. */
+static enum gdn_status take_int(const struct source *s, const char *key, int32_t min, int32_t max,
+                                int32_t fallback, int32_t *out)
+{
+    *out = fallback;
+    if (!present(s, key) && fallback >= min) return GDN_OK;
+    json_t *v = json_object_get(s->text, key);
+    json_int_t n = json_is_integer(v) ? json_integer_value(v) : (json_int_t)min - 1;
+    if (n < min || n > max) {
+        char need[80];
+        snprintf(need, sizeof need, "an integer from %d to %d", min, max);
+        return bad(s, key, need);
+    }
+    *out = (int32_t)n;
+    return GDN_OK;
+}
+
+static enum gdn_status take_real(const struct source *s, json_t *in, const char *key, double min,
+                                 double max, double fallback, double *out)
+{
+    json_t *v = json_object_get(in, key);
+    *out = fallback;
+    if (!v || json_is_null(v)) return GDN_OK;
+    double x = json_is_number(v) ? json_number_value(v) : NAN;
+    if (!(x >= min && x <= max))
+        return error_set(s->err, GDN_ERR_INPUT, "%s: %s: need a number from %g to %g", s->name, key,
+                         min, max);
+    *out = x;
+    return GDN_OK;
+}
+
+static enum gdn_status take_layers(struct config *c, const struct source *s)
+{
+    json_t *types = json_object_get(s->text, "layer_types");
+    if (!types || json_is_null(types)) {
+        int32_t interval;
+        TRY(take_int(s, "full_attention_interval", 1, CONFIG_LAYERS, 4, &interval));
+        for (int32_t i = 0; i < c->layers; i++)
+            c->kind[i] = (i + 1) % interval == 0 ? LAYER_ATTN : LAYER_DELTA;
+        return GDN_OK;
+    }
+    if (!json_is_array(types) || json_array_size(types) != (size_t)c->layers)
+        return error_set(s->err, GDN_ERR_INPUT,
+                         "%s: layer_types: found %zu entries, need %d (num_hidden_layers)", s->name,
+                         json_array_size(types), c->layers);
+    for (int32_t i = 0; i < c->layers; i++) {
+        const char *kind = json_string_value(json_array_get(types, (size_t)i));
+        if (kind && strcmp(kind, "linear_attention") == 0)
+            c->kind[i] = LAYER_DELTA;
+        else if (kind && strcmp(kind, "full_attention") == 0)
+            c->kind[i] = LAYER_ATTN;
+        else
+            return error_set(s->err, GDN_ERR_INPUT, "%s: layer_types[%d]: found %.40s, need "
+                             "linear_attention or full_attention", s->name, i,
+                             kind ? kind : "no text");
+    }
+    return GDN_OK;
+}
+
+static enum gdn_status take_rope(struct config *c, const struct source *s)
+{
+    json_t *rope = json_object_get(s->text, "rope_parameters");
+    json_t *in = json_is_object(rope) ? rope : s->text;
+    const char *type = json_string_value(json_object_get(in, "rope_type"));
+    if (type && strcmp(type, "default") != 0)
+        return error_set(s->err, GDN_ERR_UNSUPPORTED, "%s: rope_type: found %.40s, need default",
+                         s->name, type);
+    double outer, part;
+    TRY(take_real(s, in, "rope_theta", 1.0, 1e15, 10000.0, &c->theta));
+    TRY(take_real(s, s->text, "partial_rotary_factor", 0.0, 1.0, 0.25, &outer));
+    TRY(take_real(s, in, "partial_rotary_factor", 0.0, 1.0, outer, &part));
+    c->rot = (int32_t)((double)c->head_dim * part);
+    if (c->rot % 2 != 0)
+        return error_set(s->err, GDN_ERR_INPUT, "%s: partial_rotary_factor: %d of %d dimensions "
+                         "would turn, need an even number", s->name, c->rot, c->head_dim);
+    return GDN_OK;
+}
+
+static enum gdn_status take_sizes(struct config *c, const struct source *s)
+{
+    TRY(take_int(s, "vocab_size", 1, WIDTH_LIMIT, 0, &c->vocab));
+    TRY(take_int(s, "hidden_size", 1, 1 << 17, 0, &c->D));
+    TRY(take_int(s, "intermediate_size", 1, 1 << 20, 0, &c->F));
+    TRY(take_int(s, "num_hidden_layers", 1, CONFIG_LAYERS, 0, &c->layers));
+    TRY(take_int(s, "num_attention_heads", 1, HEADS_LIMIT, 0, &c->Hq));
+    TRY(take_int(s, "num_key_value_heads", 1, HEADS_LIMIT, 0, &c->Hkv));
+    TRY(take_int(s, "head_dim", 1, HEAD_LIMIT, 256, &c->head_dim));
+    TRY(take_int(s, "linear_num_key_heads", 1, HEADS_LIMIT, 0, &c->Hk));
+    TRY(take_int(s, "linear_num_value_heads", 1, HEADS_LIMIT, 0, &c->Hv));
+    TRY(take_int(s, "linear_key_head_dim", 1, HEAD_LIMIT, 0, &c->Dk));
+    TRY(take_int(s, "linear_value_head_dim", 1, HEAD_LIMIT, 0, &c->Dv));
+    TRY(take_int(s, "linear_conv_kernel_dim", 2, 16, 4, &c->taps));
+    TRY(take_int(s, "max_position_embeddings", 1, 1 << 30, 32768, &c->context));
+    TRY(take_int(s, "mtp_num_hidden_layers", 0, 64, 0, &c->mtp_layers));
+    if (c->Hq % c->Hkv != 0)
+        return bad(s, "num_attention_heads", "a multiple of num_key_value_heads");
+    if (c->Hv % c->Hk != 0)
+        return bad(s, "linear_num_value_heads", "a multiple of linear_num_key_heads");
+    if ((int64_t)c->Hk * c->Dk > WIDTH_LIMIT || (int64_t)c->Hv * c->Dv > WIDTH_LIMIT ||
+        (int64_t)c->Hq * c->head_dim > WIDTH_LIMIT)
+        return error_set(s->err, GDN_ERR_INPUT, "%s: heads times head size: need at most %d",
+                         s->name, WIDTH_LIMIT);
+    return GDN_OK;
+}
+
+static enum gdn_status add_eos(struct config *c, const char *name, json_t *value,
+                               struct gdn_error *err)
+{
+    const size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; value && !json_is_null(value) && i < n; i++) {
+        json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) >= c->vocab)
+            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: need ids below %d", name,
+                             c->vocab);
+        bool known = false;
+        for (int32_t j = 0; j < c->eos_count; j++)
+            known = known || c->eos[j] == (int32_t)json_integer_value(id);
+        if (known) continue;
+        if (c->eos_count == CONFIG_EOS)
+            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: need at most %d ids", name,
+                             CONFIG_EOS);
+        c->eos[c->eos_count++] = (int32_t)json_integer_value(id);
+    }
+    return GDN_OK;
+}
+
+static enum gdn_status take_family(struct config *c, const struct source *s)
+{
+    const char *type = json_string_value(json_object_get(s->text, "model_type"));
+    if (!type) type = json_string_value(json_object_get(s->top, "model_type"));
+    if (!type)
+        return error_set(s->err, GDN_ERR_INPUT, "%s: model_type: found nothing, need a text",
+                         s->name);
+    c->family = family_find(type);
+    if (!c->family)
+        return error_set(s->err, GDN_ERR_UNSUPPORTED,
+                         "%s: model_type: found %.60s, this build runs %s", s->name, type,
+                         family_names());
+    if (json_object_get(s->top, "quantization_config") || json_object_get(s->top, "quantization"))
+        return error_set(s->err, GDN_ERR_UNSUPPORTED,
+                         "%s: the checkpoint is quantised, this build reads f32, bf16 and f16",
+                         s->name);
+    const char *act = json_string_value(json_object_get(s->text, "hidden_act"));
+    if (act && strcmp(act, "silu") != 0)
+        return error_set(s->err, GDN_ERR_UNSUPPORTED, "%s: hidden_act: found %.40s, need silu",
+                         s->name, act);
+    if (json_is_true(json_object_get(s->text, "attention_bias")))
+        return error_set(s->err, GDN_ERR_UNSUPPORTED,
+                         "%s: attention_bias: found true, need false", s->name);
+    return GDN_OK;
+}
+
+static enum gdn_status take_all(struct config *c, const struct source *s)
+{
+    TRY(take_family(c, s));
+    TRY(take_sizes(c, s));
+    TRY(take_real(s, s->text, "rms_norm_eps", 0.0, 1.0, 1e-6, &c->eps));
+    TRY(take_layers(c, s));
+    TRY(take_rope(c, s));
+    json_t *tied = json_object_get(s->text, "tie_word_embeddings");
+    if (!tied) tied = json_object_get(s->top, "tie_word_embeddings");
+    c->tied = json_is_true(tied);
+    TRY(add_eos(c, s->name, json_object_get(s->text, "eos_token_id"), s->err));
+    return add_eos(c, s->name, json_object_get(s->top, "eos_token_id"), s->err);
+}
+
+static json_t *load(const char *json, size_t len, const char *name, struct gdn_error *err)
+{
+    json_error_t where;
+    json_t *top = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
+    if (!json_is_object(top)) {
+        if (top)
+            error_set(err, GDN_ERR_INPUT, "%s: need a JSON object", name);
+        else
+            error_set(err, GDN_ERR_INPUT, "%s: line %d, byte %d: %.120s", name, where.line,
+                      where.position, where.text);
+        json_decref(top);
+        return NULL;
+    }
+    return top;
+}
+
+enum gdn_status config_parse(struct config *c, const char *json, size_t len, const char *name,
+                             struct gdn_error *err)
+{
+    *c = (struct config){0};
+    json_t *top = load(json, len, name, err);
+    if (!top) return GDN_ERR_INPUT;
+    json_t *text = json_object_get(top, "text_config");
+    if (!json_is_object(text)) text = top;
+    const struct source s = {.name = name, .top = top, .text = text, .err = err};
+    enum gdn_status status = take_all(c, &s);
+    json_decref(top);
+    return status;
+}
+
+enum gdn_status config_parse_generation(struct config *c, const char *json, size_t len,
+                                        const char *name, struct gdn_error *err)
+{
+    json_t *top = load(json, len, name, err);
+    if (!top) return GDN_ERR_INPUT;
+    const struct source s = {.name = name, .top = top, .text = top, .err = err};
+    c->sampling = json_is_true(json_object_get(top, "do_sample"));
+    enum gdn_status status = add_eos(c, name, json_object_get(top, "eos_token_id"), err);
+    if (status == GDN_OK)
+        status = take_real(&s, top, "temperature", 0.0, 100.0, 1.0, &c->temperature);
+    if (status == GDN_OK) status = take_real(&s, top, "top_p", 0.0, 1.0, 1.0, &c->top_p);
+    if (status == GDN_OK) status = take_int(&s, "top_k", 0, WIDTH_LIMIT, 0, &c->top_k);
+    json_decref(top);
+    return status;
+}
+
+enum gdn_status config_open(struct config *c, const char *folder, struct gdn_error *err)
+{
+    char path[4096];
+    char *json;
+    size_t len;
+    if (!file_join(path, sizeof path, folder, "config.json"))
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+    TRY(file_read(path, FILE_LIMIT, &json, &len, err));
+    enum gdn_status status = config_parse(c, json, len, path, err);
+    mem_give(json);
+    if (status != GDN_OK) return status;
+    if (!file_join(path, sizeof path, folder, "generation_config.json"))
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+    if (!file_exists(path)) return GDN_OK;
+    TRY(file_read(path, FILE_LIMIT, &json, &len, err));
+    status = config_parse_generation(c, json, len, path, err);
+    mem_give(json);
+    return status;
+}
+
+struct layer_shape config_layer_shape(const struct config *c, int32_t layer)
+{
+    if (c->kind[layer] == LAYER_ATTN)
+        return (struct layer_shape){.kind = LAYER_ATTN, .Hkv = c->Hkv, .D = c->head_dim};
+    return (struct layer_shape){.kind = LAYER_DELTA, .Hk = c->Hk, .Hv = c->Hv, .Dk = c->Dk,
+                                .Dv = c->Dv, .taps = c->taps};
+}

@@ -1,0 +1,71 @@
+#include "model/forward.h"
+
+/* The sum that the next norm would form, shown to who asked for it. */
+static void show(struct pass *pass, struct forward *f, int32_t index, struct tensor *const x[2])
+{
+    if (!f->hidden) return;
+    size_t data = arena_mark(pass->data), meta = arena_mark(pass->meta);
+    struct tape *tape = pass->tape;
+    pass->tape = NULL;
+    struct tensor *sum;
+    op_add_norm(pass, x[0], x[1], &f->weights->final, &sum);
+    if (pass_status(pass) == GDN_OK) f->hidden(f->context, index, sum);
+    pass->tape = tape;
+    arena_release(pass->data, data);
+    arena_release(pass->meta, meta);
+}
+
+struct tensor *forward_run(struct pass *pass, struct forward *f)
+{
+    const struct weights *w = f->weights;
+    struct tensor *x[2] = {op_embed(pass, w->embed, f->ids, pass->rows->T), NULL};
+    for (int32_t i = 0; i < w->layers; i++) {
+        show(pass, f, i, x);
+        struct tensor *const in[2] = {x[0], x[1]};
+        f->calls[i] = (struct layer_call){&w->layer[i], f->state ? &f->state->layer[i] : NULL};
+        if (pass->tape && !f->recompute)
+            layer_run(pass, &f->calls[i], in, x);
+        else
+            pass_segment(pass, layer_run, &f->calls[i], in, x);
+    }
+    struct tensor *sum;
+    return op_add_norm(pass, x[0], x[1], &w->final, &sum);
+}
+
+struct tensor *forward_logits(struct pass *pass, const struct weights *w, struct tensor *hidden,
+                              const int32_t *rows, int64_t n)
+{
+    return op_linear_as(pass, &w->head, op_embed(pass, hidden, rows, n), dtype_wide(pass->compute));
+}
+
+/* Elements a row needs inside one layer: its packed projections, each part's output, the ffn. */
+static size_t layer_row(const struct config *c)
+{
+    const size_t K = (size_t)c->Hk * (size_t)c->Dk, V = (size_t)c->Hv * (size_t)c->Dv;
+    const size_t Q = (size_t)c->Hq * (size_t)c->head_dim, KV = (size_t)c->Hkv * (size_t)c->head_dim;
+    const size_t D = (size_t)c->D, F = (size_t)c->F;
+    const size_t delta = 2 * (2 * K + V) + V + 4 * (size_t)c->Hv + 2 * K + 2 * V;
+    const size_t attn = 2 * (Q + KV) + 4 * Q + 2 * KV;
+    return (delta > attn ? delta : attn) + 6 * D + 3 * F;
+}
+
+/* Scratch of a kernel: a few rows and one head of a state for each thread, tiles of the head. */
+static size_t kernel_bytes(const struct config *c, const struct device *device)
+{
+    const size_t head = (size_t)c->Dk * ((size_t)c->Dv + STRIP) * 8;
+    const size_t width = (size_t)c->F + (size_t)c->D + 2 * (size_t)c->Hk * (size_t)c->Dk +
+                         2 * (size_t)c->Hv * (size_t)c->Dv + 2 * (size_t)c->Hq * (size_t)c->head_dim;
+    const size_t log = 32 * 8 * (4 * (size_t)c->Dk + 2 * (size_t)c->Dv + 64);
+    return (size_t)pool_threads(device->pool) * (2 * head + log + 64 * width + (1u << 20)) +
+           (8u << 20);
+}
+
+size_t forward_bytes(const struct config *c, const struct device *device, enum dtype compute,
+                     int64_t T, int64_t wanted)
+{
+    const size_t size = dtype_size(compute), rows = (size_t)T;
+    const size_t stream = rows * (size_t)c->D * size * 8;
+    const size_t layer = rows * layer_row(c) * (size < 4 ? 4 : size);
+    const size_t logits = (size_t)wanted * ((size_t)c->vocab * 8 + (size_t)c->D * size);
+    return stream + layer + logits + kernel_bytes(c, device) + (1u << 20);
+}

@@ -1,0 +1,379 @@
+#include "run/engine.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20, META_BYTES = 64 << 20 };
+
+/* ---- open and close --------------------------------------------------------------------------------- */
+
+static int32_t rows_of_head(const struct config *c, const struct device *device, int32_t max_rows)
+{
+    const int64_t n = HEAD_BYTES / ((int64_t)c->vocab * (int64_t)dtype_size(device->wide));
+    return n < 1 ? 1 : n > max_rows ? max_rows : (int32_t)n;
+}
+
+static int32_t rows_of_pass(const struct engine_options *o)
+{
+    return o->max_rows > 0 ? o->max_rows : MAX_ROWS;
+}
+
+size_t engine_scratch_bytes(const struct config *c, const struct device *device,
+                            const struct engine_options *o)
+{
+    const int32_t rows = rows_of_pass(o), head = rows_of_head(c, device, rows);
+    return forward_bytes(c, device, o->compute, rows, head > o->slots ? head : o->slots);
+}
+
+static size_t stage_ints(const struct engine *e)
+{
+    return 3 * (size_t)e->max_rows + 3 * (size_t)e->state.slots + 1;
+}
+
+static bool take_buffers(struct engine *e)
+{
+    struct device *dev = e->device;
+    const struct config *c = e->config;
+    const size_t width = (size_t)(c->vocab > c->D ? c->vocab : c->D);
+    const size_t best = (size_t)e->state.slots * ENGINE_BEST;
+    e->calls = mem_take_array((size_t)c->layers, sizeof *e->calls);
+    e->stage = mem_take_array(stage_ints(e), sizeof *e->stage);
+    e->on_device = dev->take(dev, stage_ints(e) * sizeof *e->stage);
+    e->row = mem_take_array(width, sizeof(double));
+    e->row_f32 = mem_take_array(width, sizeof(float));
+    e->best_ids = dev->take(dev, best * sizeof *e->best_ids);
+    e->best_values = dev->take(dev, best * sizeof *e->best_values);
+    e->best_lse = dev->take(dev, (size_t)e->state.slots * sizeof *e->best_lse);
+    e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
+    e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
+    return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 && e->best_ids &&
+           e->best_values && e->best_lse;
+}
+
+enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
+                            int32_t vocab, struct device *device, const struct engine_options *o,
+                            struct gdn_error *err)
+{
+    *e = (struct engine){.config = c, .weights = w, .device = device, .compute = o->compute,
+                         .max_rows = rows_of_pass(o), .vocab = vocab};
+    e->head_rows = rows_of_head(c, device, e->max_rows);
+    struct layer_shape *shape = mem_take_array((size_t)c->layers, sizeof *shape);
+    if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", c->layers);
+    for (int32_t i = 0; i < c->layers; i++) shape[i] = config_layer_shape(c, i);
+    const struct state_options so = {.slots = o->slots, .entries = o->entries,
+                                     .context = o->context, .compute = o->compute,
+                                     .anchor = o->anchor};
+    enum gdn_status status = state_open(&e->state, device, shape, c->layers, &so, err);
+    mem_give(shape);
+    if (status != GDN_OK) return status;
+    const size_t scratch = engine_scratch_bytes(c, device, o);
+    if (device->arena_open(device, &e->data, scratch) && arena_open(&e->meta, META_BYTES) &&
+        take_buffers(e))
+        return GDN_OK;
+    engine_close(e);
+    return error_set(err, GDN_ERR_MEMORY, "no memory for an engine: %.1f MB of scratch for %d rows",
+                     (double)scratch / 1e6, rows_of_pass(o));
+}
+
+void engine_close(struct engine *e)
+{
+    struct device *dev = e->device;
+    if (!dev) return;
+    dev->give(dev, e->on_device);
+    dev->give(dev, e->best_ids);
+    dev->give(dev, e->best_values);
+    dev->give(dev, e->best_lse);
+    dev->arena_close(dev, &e->data);
+    arena_close(&e->meta);
+    state_close(&e->state);
+    mem_give(e->calls);
+    mem_give(e->stage);
+    mem_give(e->stretch);
+    mem_give(e->done);
+    mem_give(e->row);
+    mem_give(e->row_f32);
+    *e = (struct engine){0};
+}
+
+/* ---- one pass ------------------------------------------------------------------------------------------- */
+
+struct step {
+    struct engine *e;
+    const struct piece *pieces;
+    const struct sink *sink;
+    bool draft;
+    struct stretch *stretch; /* [B] */
+    int32_t B, T;
+    struct rows rows;
+    struct pass pass;
+};
+
+static int32_t *ids_of(int32_t *base) { return base; }
+static int32_t *wanted_of(const struct engine *e, int32_t *base) { return base + e->max_rows; }
+static int32_t *targets_of(const struct engine *e, int32_t *base) { return base + 2 * e->max_rows; }
+static int32_t *start_of(const struct engine *e, int32_t *base) { return base + 3 * e->max_rows; }
+static int32_t *pos_of(const struct engine *e, int32_t *base)
+{
+    return start_of(e, base) + e->state.slots + 1;
+}
+static int32_t *slot_of(const struct engine *e, int32_t *base)
+{
+    return pos_of(e, base) + e->state.slots;
+}
+
+static void upload(struct engine *e, const int32_t *from, size_t n)
+{
+    e->device->upload(e->device, e->on_device + (from - e->stage), from, n * sizeof *from);
+}
+
+/* Fills staging from the stretches and sends it over in one copy. */
+static void stage_rows(struct step *s)
+{
+    struct engine *e = s->e;
+    int32_t *ids = ids_of(e->stage), *targets = targets_of(e, e->stage);
+    int32_t *start = start_of(e, e->stage), *pos = pos_of(e, e->stage);
+    int32_t *slot = slot_of(e, e->stage);
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        const struct piece *p = &s->pieces[t->piece];
+        start[b] = t->start;
+        pos[b] = e->state.slot[p->slot].position;
+        slot[b] = p->slot;
+        for (int32_t i = 0; i < t->n; i++) {
+            ids[t->start + i] = p->ids[t->from + i];
+            targets[t->start + i] = t->from + i + 1 < p->n ? p->ids[t->from + i + 1] : -1;
+        }
+    }
+    start[s->B] = s->T;
+    upload(e, e->stage, stage_ints(e));
+    s->rows = (struct rows){.B = s->B, .T = s->T, .start = start_of(e, e->on_device),
+                            .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
+                            .draft = s->draft};
+}
+
+/* Row `row` of a dense tensor [n, width] as f32 on the host. */
+static const float *fetch_row(struct engine *e, const struct tensor *t, int64_t row)
+{
+    const int64_t width = t->dim[1];
+    e->device->download(e->device, e->row, tensor_at(t, row * t->stride[0]),
+                        (size_t)width * dtype_size(t->dtype));
+    for (int64_t i = 0; i < width; i++) {
+        switch (t->dtype) {
+        case DTYPE_F32: e->row_f32[i] = ((const float *)e->row)[i]; break;
+        case DTYPE_BF16: e->row_f32[i] = bf16_to_f32(((const uint16_t *)e->row)[i]); break;
+        default: e->row_f32[i] = (float)((const double *)e->row)[i]; break;
+        }
+    }
+    return e->row_f32;
+}
+
+static void give_hidden(void *context, int32_t index, const struct tensor *x)
+{
+    struct step *s = context;
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        for (int32_t i = 0; i < t->n; i++)
+            s->sink->hidden(s->sink->context, t->piece, t->from + i, index,
+                            fetch_row(s->e, x, t->start + i), (int32_t)x->dim[1]);
+    }
+}
+
+/* Logits of wanted rows first..first+n-1 of the pass's list, which stands in device memory. */
+static struct tensor *head(struct step *s, struct tensor *hidden, int32_t first, int32_t n)
+{
+    return forward_logits(&s->pass, s->e->weights, hidden,
+                          wanted_of(s->e, s->e->on_device) + first, n);
+}
+
+static void give_logits(struct step *s, struct tensor *hidden)
+{
+    struct engine *e = s->e;
+    int32_t *wanted = wanted_of(e, e->stage), n = 0;
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        for (int32_t i = 0; i < t->n; i++)
+            if (t->from + i >= s->pieces[t->piece].first_logits) wanted[n++] = t->start + i;
+    }
+    upload(e, wanted, (size_t)n);
+    int32_t b = 0;
+    for (int32_t first = 0; first < n; first += e->head_rows) {
+        const int32_t some = n - first < e->head_rows ? n - first : e->head_rows;
+        const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
+        struct tensor *logits = head(s, hidden, first, some);
+        for (int32_t i = 0; pass_status(&s->pass) == GDN_OK && i < some; i++) {
+            while (wanted[first + i] >= s->stretch[b].start + s->stretch[b].n) b++;
+            const struct stretch *t = &s->stretch[b];
+            s->sink->logits(s->sink->context, t->piece, t->from + wanted[first + i] - t->start,
+                            fetch_row(e, logits, i), e->config->vocab);
+        }
+        arena_release(&e->data, data);
+        arena_release(&e->meta, meta);
+    }
+}
+
+static void give_loss(struct step *s, struct tensor *hidden)
+{
+    struct engine *e = s->e;
+    struct tensor *loss = op_linear_ce(&s->pass, &e->weights->head, hidden,
+                                       targets_of(e, e->on_device), e->config->vocab);
+    if (pass_status(&s->pass) != GDN_OK) return;
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        for (int32_t i = 0; i < t->n && t->from + i + 1 < s->pieces[t->piece].n; i++) {
+            double wide;
+            float narrow;
+            if (loss->dtype == DTYPE_F64) {
+                e->device->download(e->device, &wide, tensor_at(loss, t->start + i), sizeof wide);
+            } else {
+                e->device->download(e->device, &narrow, tensor_at(loss, t->start + i),
+                                    sizeof narrow);
+                wide = (double)narrow;
+            }
+            s->sink->loss(s->sink->context, t->piece, t->from + i, wide);
+        }
+    }
+}
+
+static void give_best(struct step *s, struct tensor *hidden)
+{
+    struct engine *e = s->e;
+    int32_t *wanted = wanted_of(e, e->stage), n = 0;
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        if (s->pieces[t->piece].best && t->from + t->n == s->pieces[t->piece].n)
+            wanted[n++] = t->start + t->n - 1;
+    }
+    if (n == 0) return;
+    upload(e, wanted, (size_t)n);
+    const int32_t best = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+    op_top(&s->pass, head(s, hidden, 0, n), e->vocab, best, e->best_ids, e->best_values,
+           e->best_lse);
+    if (pass_status(&s->pass) != GDN_OK) return;
+    int32_t ids[ENGINE_BEST], row = 0;
+    float values[ENGINE_BEST];
+    struct best found = {.n = best, .ids = ids, .values = values};
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        if (row == n || wanted[row] != t->start + t->n - 1) continue;
+        e->device->download(e->device, ids, e->best_ids + row * best, sizeof *ids * (size_t)best);
+        e->device->download(e->device, values, e->best_values + row * best,
+                            sizeof *values * (size_t)best);
+        e->device->download(e->device, &found.lse, e->best_lse + row, sizeof found.lse);
+        s->sink->best(s->sink->context, t->piece, &found);
+        row++;
+    }
+}
+
+static void run_pass(struct step *s)
+{
+    struct engine *e = s->e;
+    arena_reset(&e->data);
+    arena_reset(&e->meta);
+    stage_rows(s);
+    s->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta,
+                            .rows = &s->rows, .compute = e->compute};
+    struct forward f = {.weights = e->weights, .state = &e->state, .ids = ids_of(e->on_device),
+                        .calls = e->calls, .context = s};
+    if (s->sink->hidden) f.hidden = give_hidden;
+    struct tensor *hidden = forward_run(&s->pass, &f);
+    if (pass_status(&s->pass) != GDN_OK) return;
+    if (s->sink->hidden) give_hidden(s, e->config->layers, hidden);
+    if (s->sink->loss) give_loss(s, hidden);
+    if (s->sink->logits) give_logits(s, hidden);
+    if (s->sink->best) give_best(s, hidden);
+}
+
+/* ---- a step: as many passes as its rows need ----------------------------------------------------------- */
+
+static enum gdn_status check_pieces(const struct engine *e, const struct piece *pieces, int count,
+                                    bool draft, struct gdn_error *err)
+{
+    if (count > e->state.slots)
+        return error_set(err, GDN_ERR_USAGE, "a batch of %d sequences, there are %d slots", count,
+                         e->state.slots);
+    for (int i = 0; i < count; i++) {
+        const struct piece *p = &pieces[i];
+        if (e->state.slot[p->slot].status != SLOT_LIVE)
+            return error_set(err, GDN_ERR_USAGE, "the sequence is not usable: an earlier step of "
+                             "it failed half-way");
+        for (int j = 0; j < i; j++)
+            if (pieces[j].slot == p->slot)
+                return error_set(err, GDN_ERR_USAGE, "a sequence stands twice in one batch");
+        if (draft && (p->n > BLOCK || e->state.entries < 2 * BLOCK))
+            return error_set(err, GDN_ERR_USAGE, "a draft of %d tokens: need at most %d, in a "
+                             "session opened to speculate", p->n, BLOCK);
+        for (int32_t r = 0; r < p->n; r++)
+            if (p->ids[r] < 0 || p->ids[r] >= e->config->vocab)
+                return error_set(err, GDN_ERR_USAGE, "token %d: found id %d, need 0 to %d", r,
+                                 p->ids[r], e->config->vocab - 1);
+    }
+    return GDN_OK;
+}
+
+/* The next stretches, piece after piece, until the pass is full; done[] counts rows behind us. */
+static void cut_pass(struct step *s, int count, const int32_t *done)
+{
+    s->B = s->T = 0;
+    for (int i = 0; i < count && s->T < s->e->max_rows; i++) {
+        int32_t left = s->pieces[i].n - done[i], room = s->e->max_rows - s->T;
+        if (left == 0) continue;
+        if (left > room) left = room;
+        s->stretch[s->B++] = (struct stretch){i, done[i], left, s->T};
+        s->T += left;
+    }
+}
+
+static void finish_pass(struct step *s, int32_t *done, enum gdn_status status)
+{
+    for (int32_t b = 0; b < s->B; b++) {
+        const struct stretch *t = &s->stretch[b];
+        const struct piece *p = &s->pieces[t->piece];
+        done[t->piece] += t->n;
+        if (status == GDN_OK && s->draft)
+            state_drafted(&s->e->state, p->slot, t->n);
+        else if (status == GDN_OK)
+            state_advance(&s->e->state, p->slot, t->n);
+        else if (!s->draft && p->n > 1)
+            state_invalidate(&s->e->state, p->slot);
+    }
+}
+
+static enum gdn_status run_passes(struct step *s, int count, int32_t *done, struct gdn_error *err)
+{
+    for (;;) {
+        cut_pass(s, count, done);
+        if (s->B == 0) return GDN_OK;
+        for (int32_t b = 0; b < s->B; b++)
+            TRY(state_reserve(&s->e->state, s->pieces[s->stretch[b].piece].slot, s->stretch[b].n,
+                              err));
+        mem_guard_raise();
+        run_pass(s);
+        mem_guard_lower();
+        const enum gdn_status status = pass_status(&s->pass);
+        finish_pass(s, done, status);
+        if (status != GDN_OK)
+            return error_set(err, status, "a pass of %d rows failed: %s", s->T,
+                             status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
+                                                      : "the device reported an error");
+    }
+}
+
+enum gdn_status engine_step(struct engine *e, const struct piece *pieces, int count, bool draft,
+                            const struct sink *sink, struct gdn_error *err)
+{
+    static const struct sink none = {0};
+    TRY(check_pieces(e, pieces, count, draft, err));
+    for (int i = 0; i < count; i++)
+        if ((int64_t)e->state.slot[pieces[i].slot].position + pieces[i].n >
+            (int64_t)e->state.row_pages * PAGE)
+            return error_set(err, GDN_ERR_USAGE,
+                             "the sequence would have %lld tokens, its context holds %lld",
+                             (long long)e->state.slot[pieces[i].slot].position + pieces[i].n,
+                             (long long)e->state.row_pages * PAGE);
+    struct step s = {.e = e, .pieces = pieces, .sink = sink ? sink : &none, .draft = draft,
+                     .stretch = e->stretch};
+    memset(e->done, 0, sizeof *e->done * (size_t)count);
+    return run_passes(&s, count, e->done, err);
+}

@@ -1,0 +1,88 @@
+/* engine.h: a model, a device and slots, advanced one ragged batch at a time.
+ *
+ *   pieces (slot, ids) ─cut at max_rows─> pass: upload rows, forward, head, sink ─> positions move
+ *
+ * A step takes no memory: arenas, staging and device arrays are made at engine_open. Passes repeat
+ * their arena addresses. A pass that succeeds moves all its positions; one that fails moves none. */
+#ifndef RUN_ENGINE_H
+#define RUN_ENGINE_H
+
+#include "model/forward.h"
+
+enum { ENGINE_BEST = 256 };
+
+struct engine_options {
+    int32_t slots, entries, context;
+    enum dtype compute, anchor;
+    int32_t max_rows; /* of one pass; 0: 512 */
+};
+
+/* A stretch of a piece that is in the pass. */
+struct stretch {
+    int piece;
+    int32_t from, n; /* rows of the piece */
+    int32_t start;   /* first row in the pass */
+};
+
+struct engine {
+    const struct config *config;
+    const struct weights *weights;
+    struct device *device;
+    enum dtype compute;
+    int32_t max_rows, head_rows, vocab; /* vocab: rows that may be chosen */
+    struct state state;
+    struct arena data, meta;
+    struct layer_call *calls;
+    struct stretch *stretch; /* [slots] */
+    int32_t *done;           /* [slots] rows of each piece that have run */
+    /* Host staging and its copy in device memory, both laid out as: ids, wanted rows, targets
+     * [max_rows each], start [slots+1], pos, slot [slots each]. */
+    int32_t *stage, *on_device;
+    void *row;           /* one row of the widest kind, as the device computed it */
+    float *row_f32;      /* the same as f32 */
+    int32_t *best_ids;   /* [slots][ENGINE_BEST] device memory */
+    float *best_values, *best_lse;
+};
+
+/* `vocab`: tokens that exist (the rest of the rows is padding). */
+enum gdn_status engine_open(struct engine *engine, const struct config *config,
+                            const struct weights *weights, int32_t vocab, struct device *device,
+                            const struct engine_options *options, struct gdn_error *err);
+void engine_close(struct engine *engine);
+
+/* Address space of the scratch arena. */
+size_t engine_scratch_bytes(const struct config *config, const struct device *device,
+                            const struct engine_options *options);
+
+/* What is computed for the rows of a piece. */
+struct piece {
+    int32_t slot;
+    const int32_t *ids;
+    int32_t n;
+    int32_t first_logits; /* logits of rows first_logits..n-1; n: none */
+    bool best;            /* the best tokens after the last row */
+};
+
+struct best {
+    int32_t n;
+    const int32_t *ids;  /* [n] most likely first */
+    const float *values; /* [n] logits */
+    float lse;
+};
+
+/* Any may be NULL. Rows count from the begin of the piece; pointers live during the call. */
+struct sink {
+    void *context;
+    void (*logits)(void *context, int piece, int32_t row, const float *logits, int32_t vocab);
+    void (*hidden)(void *context, int piece, int32_t row, int32_t index, const float *x,
+                   int32_t width);
+    void (*loss)(void *context, int piece, int32_t row, double nats);
+    void (*best)(void *context, int piece, const struct best *best);
+};
+
+/* Runs all pieces (slots all different). With `draft` no position moves: state_commit decides, and
+ * pieces have at most 16 rows. */
+enum gdn_status engine_step(struct engine *engine, const struct piece *pieces, int count,
+                            bool draft, const struct sink *sink, struct gdn_error *err);
+
+#endif

@@ -1,0 +1,115 @@
+/* pages.c: which page of keys and values belongs to whom.
+ *
+ * A page is 64 positions of one sequence in every attention layer at once. Slots that share a past
+ * share its pages; a slot that is about to write into a shared page gets its own copy first. */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "state/state.h"
+
+enum gdn_status pages_open(struct state *st, struct gdn_error *err)
+{
+    const size_t pages = (size_t)st->pages;
+    st->table = mem_take_array(pages, sizeof *st->table);
+    st->shared = mem_take_array(pages, sizeof *st->shared);
+    st->free_page = mem_take_array(pages, sizeof *st->free_page);
+    st->table_on = st->device->take(st->device, pages * sizeof *st->table_on);
+    if (!st->table || !st->shared || !st->free_page || !st->table_on)
+        return error_set(err, GDN_ERR_MEMORY, "no memory for %d pages", st->pages);
+    for (int32_t i = 0; i < st->pages; i++) {
+        st->table[i] = -1;
+        st->free_page[i] = st->pages - 1 - i;
+    }
+    st->free_pages = st->pages;
+    return GDN_OK;
+}
+
+void pages_close(struct state *st)
+{
+    mem_give(st->table);
+    mem_give(st->shared);
+    mem_give(st->free_page);
+    st->device->give(st->device, st->table_on);
+}
+
+static int32_t *row_of(const struct state *st, int32_t slot)
+{
+    return st->table + (int64_t)slot * st->row_pages;
+}
+
+static void upload_row(struct state *st, int32_t slot)
+{
+    st->device->upload(st->device, st->table_on + (int64_t)slot * st->row_pages, row_of(st, slot),
+                       sizeof(int32_t) * (size_t)st->row_pages);
+}
+
+static void let_go(struct state *st, int32_t page)
+{
+    if (page < 0 || --st->shared[page] > 0) return;
+    st->free_page[st->free_pages++] = page;
+}
+
+/* Every slot may fill its whole row without sharing, so a free page always exists. */
+static int32_t take_page(struct state *st)
+{
+    GDN_CHECK(st->free_pages > 0, "no free page among %d", st->pages);
+    const int32_t page = st->free_page[--st->free_pages];
+    st->shared[page] = 1;
+    return page;
+}
+
+static void copy_page(struct state *st, int32_t from, int32_t to)
+{
+    for (int32_t i = 0; i < st->layers; i++) {
+        const struct kv_pages *kv = &st->layer[i].kv;
+        if (!kv->k) continue;
+        const size_t bytes = dtype_size(kv->dtype) * PAGE * (size_t)kv->Hkv * (size_t)kv->D;
+        char *k = kv->k, *v = kv->v;
+        st->device->copy(st->device, k + bytes * (size_t)to, k + bytes * (size_t)from, bytes);
+        st->device->copy(st->device, v + bytes * (size_t)to, v + bytes * (size_t)from, bytes);
+    }
+}
+
+enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, struct gdn_error *err)
+{
+    const struct slot *s = &st->slot[slot];
+    GDN_CHECK(s->status == SLOT_LIVE, "slot %d is not live", slot);
+    if (rows <= 0) return GDN_OK;
+    if ((int64_t)s->position + rows > (int64_t)st->row_pages * PAGE)
+        return error_set(err, GDN_ERR_USAGE,
+                         "the sequence would have %lld tokens, the context holds %lld",
+                         (long long)s->position + rows, (long long)st->row_pages * PAGE);
+    int32_t *row = row_of(st, slot);
+    for (int32_t i = s->position / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
+        const int32_t page = row[i];
+        if (page >= 0 && st->shared[page] == 1) continue;
+        row[i] = take_page(st);
+        if (page >= 0) {
+            copy_page(st, page, row[i]);
+            st->shared[page]--;
+        }
+    }
+    upload_row(st, slot);
+    return GDN_OK;
+}
+
+void pages_drop(struct state *st, int32_t slot)
+{
+    int32_t *row = row_of(st, slot);
+    for (int32_t i = 0; i < st->row_pages; i++) {
+        let_go(st, row[i]);
+        row[i] = -1;
+    }
+}
+
+void pages_share(struct state *st, int32_t from, int32_t to)
+{
+    const int32_t *source = row_of(st, from);
+    int32_t *row = row_of(st, to);
+    for (int32_t i = 0; i < st->row_pages; i++) {
+        row[i] = source[i];
+        if (row[i] >= 0) st->shared[row[i]]++;
+    }
+    upload_row(st, to);
+}

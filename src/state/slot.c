@@ -1,0 +1,182 @@
+/* slot.c: the life of a slot: assigned, advanced, committed, rewound, forked, given back. */
+#include <math.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "state/state.h"
+
+/* One slot's share of an array that holds all slots. */
+struct share {
+    void *array;
+    size_t bytes;
+};
+
+enum { SHARES = 6 };
+
+static void delta_shares(const struct layer_state *l, struct share share[SHARES])
+{
+    const struct delta_slots *d = &l->delta;
+    const size_t n = (size_t)d->entries, wide = dtype_size(d->wide_type);
+    const size_t gates = d->channel_gate ? (size_t)d->Dk : 1;
+    share[0] = (struct share){d->anchor, dtype_size(d->anchor_type) * (size_t)d->anchor_elements};
+    share[1] = (struct share){d->k, dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk};
+    share[2] = (struct share){d->u, wide * n * (size_t)d->Hv * (size_t)d->Dv};
+    share[3] = (struct share){d->G, wide * n * (size_t)d->Hv * gates};
+    share[4] = (struct share){d->base, sizeof *d->base};
+    share[5] = (struct share){l->conv.x, dtype_size(l->conv.dtype) * (size_t)l->conv.ring *
+                                             (size_t)l->conv.C};
+}
+
+static void clear_slot(struct state *st, int32_t slot)
+{
+    for (int32_t i = 0; i < st->layers; i++) {
+        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
+        struct share share[SHARES];
+        delta_shares(&st->layer[i], share);
+        for (int s = 0; s < SHARES; s++)
+            st->device->clear(st->device, (char *)share[s].array + share[s].bytes * (size_t)slot,
+                              share[s].bytes);
+    }
+}
+
+static int32_t find_free(const struct state *st)
+{
+    for (int32_t i = 0; i < st->slots; i++)
+        if (st->slot[i].status == SLOT_FREE) return i;
+    return -1;
+}
+
+int32_t state_slot_take(struct state *st)
+{
+    const int32_t slot = find_free(st);
+    if (slot < 0) return -1;
+    clear_slot(st, slot);
+    st->slot[slot] = (struct slot){.status = SLOT_LIVE,
+                                   .generation = st->slot[slot].generation + 1};
+    return slot;
+}
+
+void state_slot_give(struct state *st, int32_t slot)
+{
+    struct slot *s = &st->slot[slot];
+    if (s->status == SLOT_FREE) return;
+    clear_slot(st, slot); /* nothing of one user is left for the next */
+    pages_drop(st, slot);
+    *s = (struct slot){.status = SLOT_FREE, .generation = s->generation};
+}
+
+void state_advance(struct state *st, int32_t slot, int32_t rows)
+{
+    GDN_CHECK(st->slot[slot].status == SLOT_LIVE, "slot %d is not live", slot);
+    st->slot[slot].position += rows;
+    st->slot[slot].drafted = 0;
+}
+
+void state_drafted(struct state *st, int32_t slot, int32_t rows)
+{
+    GDN_CHECK(st->slot[slot].status == SLOT_LIVE, "slot %d is not live", slot);
+    st->slot[slot].drafted = rows;
+}
+
+void state_invalidate(struct state *st, int32_t slot)
+{
+    if (st->slot[slot].status == SLOT_LIVE) st->slot[slot].status = SLOT_INVALID;
+}
+
+int32_t state_commit(struct state *st, int32_t slot, int32_t n)
+{
+    struct slot *s = &st->slot[slot];
+    if (n > s->drafted) n = s->drafted;
+    s->drafted = 0;
+    if (n <= 0) return 0;
+    s->position += n;
+    return n;
+}
+
+int32_t state_length(const struct state *st, int32_t slot)
+{
+    const int32_t position = st->slot[slot].position;
+    int32_t length = position;
+    for (int32_t i = 0; i < st->layers; i++) {
+        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
+        int32_t base;
+        st->device->download(st->device, &base, st->layer[i].delta.base + slot, sizeof base);
+        if (position - base < length) length = position - base;
+    }
+    return length;
+}
+
+enum gdn_status state_rewind(struct state *st, int32_t slot, int32_t n, struct gdn_error *err)
+{
+    const int32_t length = state_length(st, slot);
+    if (n < 0 || n > length)
+        return error_set(err, GDN_ERR_USAGE, "rewind: found %d tokens, the log holds %d", n,
+                         length);
+    st->slot[slot].position -= n;
+    st->slot[slot].drafted = 0;
+    return GDN_OK;
+}
+
+int32_t state_fork(struct state *st, int32_t from)
+{
+    GDN_CHECK(st->slot[from].status == SLOT_LIVE, "slot %d is not live", from);
+    const int32_t to = find_free(st);
+    if (to < 0) return -1;
+    for (int32_t i = 0; i < st->layers; i++) {
+        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
+        struct share share[SHARES];
+        delta_shares(&st->layer[i], share);
+        for (int s = 0; s < SHARES; s++) {
+            char *array = share[s].array;
+            st->device->copy(st->device, array + share[s].bytes * (size_t)to,
+                             array + share[s].bytes * (size_t)from, share[s].bytes);
+        }
+    }
+    pages_share(st, from, to);
+    st->slot[to] = (struct slot){.status = SLOT_LIVE, .generation = st->slot[to].generation + 1,
+                                 .position = st->slot[from].position};
+    return to;
+}
+
+static double element(const void *array, enum dtype dtype, int64_t i)
+{
+    switch (dtype) {
+    case DTYPE_F32: return (double)((const float *)array)[i];
+    case DTYPE_BF16: return (double)bf16_to_f32(((const uint16_t *)array)[i]);
+    case DTYPE_F16: return (double)f16_to_f32(((const uint16_t *)array)[i]);
+    default: return ((const double *)array)[i];
+    }
+}
+
+/* Entries first..first+n-1 of the log go into S, as the fold does, in double. */
+static void put_entries(const struct delta_slots *d, int32_t slot, int32_t first, int32_t n,
+                        int64_t hv, double *S)
+{
+    const int64_t gates = d->channel_gate ? d->Dk : 1, hk = hv / (d->Hv / d->Hk);
+    const int64_t row = (int64_t)slot * d->entries + first;
+    for (int64_t k = 0; k < d->Dk; k++) {
+        const int64_t g = d->channel_gate ? k : 0;
+        const double last = element(d->G, d->wide_type, ((row + n - 1) * d->Hv + hv) * gates + g);
+        for (int64_t c = 0; c < d->Dv; c++) S[c * d->Dk + k] *= exp(last);
+        for (int64_t i = 0; i < n; i++) {
+            const double G = element(d->G, d->wide_type, ((row + i) * d->Hv + hv) * gates + g);
+            const double key = element(d->k, d->k_type, ((row + i) * d->Hk + hk) * d->Dk + k);
+            for (int64_t c = 0; c < d->Dv; c++)
+                S[c * d->Dk + k] += exp(last - G) * key *
+                                    element(d->u, d->wide_type, ((row + i) * d->Hv + hv) * d->Dv + c);
+        }
+    }
+}
+
+void state_export(const struct state *st, int32_t slot, int32_t layer, double *dense)
+{
+    const struct delta_slots *d = &st->layer[layer].delta;
+    const int32_t length = st->slot[slot].position - d->base[slot];
+    st->device->anchor_unpack(d, slot, dense);
+    for (int64_t hv = 0; hv < d->Hv; hv++) {
+        double *S = dense + hv * d->Dv * d->Dk;
+        const int32_t block = length < BLOCK ? length : BLOCK;
+        if (block > 0) put_entries(d, slot, 0, block, hv, S);
+        if (length > BLOCK) put_entries(d, slot, BLOCK, length - BLOCK, hv, S);
+    }
+}

@@ -1,0 +1,123 @@
+/* state.h: what sequences remember, in slots.
+ *
+ * One slot holds one sequence: per gated-delta layer an anchor, a log and a convolution ring, per
+ * attention layer a list of pages. All memory is taken at state_open; a step takes none. The idea
+ * is docs/state.md: position and log length are numbers, so commit and rewind change a number.
+ *
+ *     origin          base                 position
+ *       |------ ... ----|####|####|####|####|            # committed log entries, base + 1..16
+ *                       ^ the anchor stands here         (up to 32 after a commit: folded lazily)
+ *
+ * This file knows layers as shapes and nothing of models. Positions live on the host; `base` lives
+ * beside the kernels that move it, once per layer, so that a layer describes itself at any time. */
+#ifndef STATE_STATE_H
+#define STATE_STATE_H
+
+#include "base/status.h"
+#include "tensor/device.h"
+
+enum layer_kind { LAYER_DELTA, LAYER_ATTN };
+
+struct layer_shape {
+    enum layer_kind kind;
+    int32_t Hk, Hv, Dk, Dv, taps; /* delta; taps: width of the convolution */
+    bool channel_gate;
+    int32_t Hkv, D; /* attention */
+};
+
+struct layer_state {
+    struct layer_shape shape;
+    struct delta_slots delta;
+    struct conv_slots conv;
+    struct kv_pages kv;
+};
+
+enum slot_status { SLOT_FREE, SLOT_LIVE, SLOT_INVALID };
+
+struct slot {
+    enum slot_status status;
+    uint32_t generation; /* counts assignments: a stale handle is recognised */
+    int32_t position;    /* tokens committed */
+    int32_t drafted;     /* rows of the last verify pass, still undecided */
+};
+
+struct state {
+    struct device *device;
+    int32_t layers, slots, entries, row_pages, pages;
+    enum dtype compute, anchor_type;
+    struct layer_state *layer;
+    struct slot *slot;
+    int32_t *table;       /* [slots][row_pages] host mirror of the page table; -1: none */
+    int32_t *table_on;    /* the same in device memory: what kernels read */
+    int32_t *shared;      /* [pages] how many slots hold the page */
+    int32_t *free_page;   /* stack */
+    int32_t free_pages;
+    int64_t bytes;        /* device memory of all slots and pages */
+};
+
+struct state_options {
+    int32_t slots, entries; /* entries: 16, or 32 for slots that speculate */
+    int32_t context;        /* most positions of one sequence */
+    enum dtype compute;     /* of ring, log k, keys and values */
+    enum dtype anchor;      /* f32 or bf16; the reference keeps f64 whatever is asked */
+};
+
+/* Device bytes that state_open will take; 0 when they do not fit in 64 bits. */
+int64_t state_bytes(const struct device *device, const struct layer_shape *shape, int32_t layers,
+                    const struct state_options *options);
+
+enum gdn_status state_open(struct state *state, struct device *device,
+                           const struct layer_shape *shape, int32_t layers,
+                           const struct state_options *options, struct gdn_error *err);
+void state_close(struct state *state);
+
+/* A cleared slot at position 0, or -1 when all are taken. */
+int32_t state_slot_take(struct state *state);
+void state_slot_give(struct state *state, int32_t slot);
+
+/* Before a pass: pages for rows position..position+rows-1 exist and belong to this slot alone. */
+enum gdn_status state_reserve(struct state *state, int32_t slot, int32_t rows,
+                              struct gdn_error *err);
+
+/* After a pass that succeeded. advance: the rows are part of the sequence. drafted: they wait for
+ * commit. A prefill pass that failed half-way: invalidate. */
+void state_advance(struct state *state, int32_t slot, int32_t rows);
+void state_drafted(struct state *state, int32_t slot, int32_t rows);
+void state_invalidate(struct state *state, int32_t slot);
+
+/* Accept the first n rows of the last verify pass: n > recorded is clamped, n <= 0 changes
+ * nothing. Returns the rows accepted. */
+int32_t state_commit(struct state *state, int32_t slot, int32_t n);
+
+/* Committed entries in the log: how far state_rewind can go. */
+int32_t state_length(const struct state *state, int32_t slot);
+/* Take back the last n tokens: as if they had never come. */
+enum gdn_status state_rewind(struct state *state, int32_t slot, int32_t n, struct gdn_error *err);
+
+/* A second sequence with the same past. Pages are shared until one of the two writes. */
+int32_t state_fork(struct state *state, int32_t slot);
+
+/* S at the slot's position, dense [Hv, Dv, Dk] in double: anchor and log put together. */
+void state_export(const struct state *state, int32_t slot, int32_t layer, double *dense);
+
+/* ---- storage types ------------------------------------------------------------------------------ */
+
+struct state_change {
+    bool conv, anchor; /* what was converted */
+};
+
+/* Ring in `compute`, anchors in `anchor`: each is looked at alone. What differs is converted, value
+ * by value, and reported; what does not is not touched; nothing is ever zeroed. Both f32 or bf16. */
+enum gdn_status state_ensure(struct state *state, enum dtype compute, enum dtype anchor,
+                             struct state_change *change, struct gdn_error *err);
+
+/* ---- parts (slot.c and pages.c share them) ------------------------------------------------------- */
+
+enum gdn_status pages_open(struct state *state, struct gdn_error *err);
+void pages_close(struct state *state);
+/* The slot holds no page any more. */
+void pages_drop(struct state *state, int32_t slot);
+/* `to` holds the same pages as `from`. */
+void pages_share(struct state *state, int32_t from, int32_t to);
+
+#endif

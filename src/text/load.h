@@ -1,0 +1,66 @@
+/* load.h: walking through a tokenizer.json, for the files that read one. */
+#ifndef TEXT_LOAD_H
+#define TEXT_LOAD_H
+
+#include "base/json.h"
+#include "text/parts.h"
+#include "text/vocab.h"
+
+/* An added token as the file has it. */
+struct load_added {
+    size_t at; /* in loader.added_text */
+    uint32_t len;
+    int32_t id;
+    bool special, normalized;
+};
+
+struct loader {
+    struct json json;
+    struct gdn_error *err;
+    unsigned flags;
+    struct tokenizer *tok;
+    struct alphabet alphabet;
+    struct vocab vocab;
+    struct bpe_merge *merges;
+    size_t merge_count, merge_room;
+    struct bytes added_text;
+    struct load_added *added;
+    size_t added_count, added_room;
+};
+
+/* The next token; a syntax error becomes a status. */
+enum gdn_status load_next(struct loader *l, struct json_token *token);
+/* The next token, which must begin a value of this kind: `what` names it in the message. */
+enum gdn_status load_expect(struct loader *l, enum json_kind kind, const char *what,
+                            struct json_token *token);
+/* Inside an object: the next key and true, or false behind its end. */
+enum gdn_status load_key(struct loader *l, struct json_token *key, bool *more);
+/* Inside an array: the first token of the next value and true, or false behind its end. */
+enum gdn_status load_item(struct loader *l, struct json_token *token, bool *more);
+enum gdn_status load_skip(struct loader *l, const struct json_token *token);
+enum gdn_status load_bool(struct loader *l, const char *what, bool *value);
+/* Short text such as the name of a type: too long a one is cut, which makes it unknown. */
+enum gdn_status load_word(struct loader *l, const char *what, char *out, size_t room);
+/* A value that is null or an object; out gets the object's "type", or "" for null. */
+enum gdn_status load_type(struct loader *l, const char *what, char *out, size_t room);
+/* GDN_ERR_INPUT with the place in the file. */
+enum gdn_status load_bad(struct loader *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* GDN_ERR_UNSUPPORTED: the file says `found` for `what`. */
+enum gdn_status load_unsupported(struct loader *l, const char *what, const char *found,
+                                 const char *need);
+
+/* The values of these keys. */
+enum gdn_status load_normalizer(struct loader *l);
+enum gdn_status load_pre_tokenizer(struct loader *l);
+enum gdn_status load_added_tokens(struct loader *l);
+enum gdn_status load_model(struct loader *l);
+
+/* Once all is read: gives the added tokens their place in the vocabulary and in the searches. */
+enum gdn_status load_settle_added(struct loader *l);
+
+/* Room for one more in a growing array of the loader; NULL when memory does not suffice. */
+void *load_grow(void *array, size_t count, size_t *room, size_t size);
+enum gdn_status load_no_memory(struct loader *l);
+
+#endif

@@ -1,0 +1,112 @@
+#include "text/vocab.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/memory.h"
+#include "text/hash.h"
+#include "text/utf8.h"
+
+static uint32_t hash_of(const char *text, size_t len, bool raw)
+{
+    return (uint32_t)hash_bytes(text, len) ^ (raw ? 0x55555555u : 0);
+}
+
+static bool is_it(const struct vocab *vocab, const struct vocab_entry *entry, uint32_t hash,
+                  const char *text, size_t len, bool raw)
+{
+    return entry->hash == hash && entry->len == len && entry->raw == raw &&
+           memcmp(vocab->text.at + entry->at, text, len) == 0;
+}
+
+/* The slot of the text, or the free one where it belongs; SIZE_MAX when too many fall together. */
+static size_t slot_of(const struct vocab *vocab, uint32_t hash, const char *text, size_t len,
+                      bool raw)
+{
+    size_t at = hash & vocab->mask;
+    for (int probe = 0; probe < HASH_PROBE_MAX; probe++, at = (at + 1) & vocab->mask) {
+        uint32_t entry = vocab->slots[at];
+        if (entry == 0 || is_it(vocab, &vocab->entries[entry - 1], hash, text, len, raw)) return at;
+    }
+    return SIZE_MAX;
+}
+
+static enum vocab_added grow(struct vocab *vocab)
+{
+    size_t room = vocab->room ? 2 * vocab->room : 512, size;
+    if (!checked_mul(room, sizeof *vocab->entries, &size)) return VOCAB_NO_MEMORY;
+    struct vocab_entry *entries = mem_resize(vocab->entries, size);
+    if (!entries) return VOCAB_NO_MEMORY;
+    vocab->entries = entries;
+    uint32_t *slots = mem_take_array(2 * room, sizeof *slots);
+    if (!slots) return VOCAB_NO_MEMORY;
+    mem_give(vocab->slots);
+    vocab->slots = slots;
+    vocab->mask = 2 * room - 1;
+    vocab->room = room;
+    for (size_t i = 0; i < vocab->count; i++) {
+        size_t at = entries[i].hash & vocab->mask;
+        for (int probe = 0; slots[at] != 0; at = (at + 1) & vocab->mask) {
+            if (++probe == HASH_PROBE_MAX) return VOCAB_CROWDED;
+        }
+        slots[at] = (uint32_t)i + 1;
+    }
+    return VOCAB_ADDED;
+}
+
+enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bool raw, int32_t id)
+{
+    uint32_t hash = hash_of(text, len, raw);
+    if (vocab->count == vocab->room) {
+        enum vocab_added grown = grow(vocab);
+        if (grown != VOCAB_ADDED) return grown;
+    }
+    size_t slot = slot_of(vocab, hash, text, len, raw), at = vocab->text.len;
+    if (slot == SIZE_MAX) return VOCAB_CROWDED;
+    if (vocab->slots[slot] != 0) return VOCAB_TWICE;
+    bytes_add(&vocab->text, text, len);
+    if (vocab->text.failed) return VOCAB_NO_MEMORY;
+    vocab->entries[vocab->count] = (struct vocab_entry){
+        .at = (uint32_t)at, .hash = hash, .id = id, .len = (uint16_t)len, .raw = raw};
+    vocab->slots[slot] = (uint32_t)++vocab->count;
+    return VOCAB_ADDED;
+}
+
+struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size_t len, bool raw)
+{
+    if (vocab->count == 0) return NULL;
+    size_t slot = slot_of(vocab, hash_of(text, len, raw), text, len, raw);
+    if (slot == SIZE_MAX || vocab->slots[slot] == 0) return NULL;
+    return &vocab->entries[vocab->slots[slot] - 1];
+}
+
+void vocab_close(struct vocab *vocab)
+{
+    bytes_free(&vocab->text);
+    mem_give(vocab->entries);
+    mem_give(vocab->slots);
+    *vocab = (struct vocab){0};
+}
+
+void alphabet_open(struct alphabet *alphabet)
+{
+    int next = 0x100;
+    memset(alphabet->byte_of, 0xFF, sizeof alphabet->byte_of);
+    for (int byte = 0; byte < 256; byte++) {
+        bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+        alphabet->byte_of[printable ? byte : next++] = (int16_t)byte;
+    }
+}
+
+bool alphabet_read(const struct alphabet *alphabet, const char *text, size_t len, char *out,
+                   size_t *out_len)
+{
+    size_t n, count = 0;
+    for (size_t i = 0; i < len; i += n) {
+        uint32_t c = utf8_read((const unsigned char *)text + i, &n);
+        if (c >= ALPHABET_END || alphabet->byte_of[c] < 0) return false;
+        out[count++] = (char)alphabet->byte_of[c];
+    }
+    *out_len = count;
+    return true;
+}

@@ -1,0 +1,48 @@
+/* vocab.h: the table a tokenizer file is read into: texts with their ids in the order of the file,
+ * and a way back from text to id. It lives only while a file is read. */
+#ifndef TEXT_VOCAB_H
+#define TEXT_VOCAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "text/parts.h"
+
+struct vocab_entry {
+    uint32_t at, hash;
+    int32_t id;
+    uint16_t len;
+    uint8_t flags; /* TOKEN_* */
+    bool raw;      /* the text stands for itself: it is not written in the alphabet of bytes */
+    bool merged;   /* some merge makes it */
+};
+
+struct vocab {
+    struct bytes text;
+    struct vocab_entry *entries;
+    size_t count, room;
+    uint32_t *slots; /* entry + 1, 0 for none */
+    size_t mask;
+};
+
+enum vocab_added { VOCAB_ADDED, VOCAB_TWICE, VOCAB_CROWDED, VOCAB_NO_MEMORY };
+
+/* Start with {0}. `text` is what the token stands for; with `raw` see above. */
+enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bool raw, int32_t id);
+/* NULL when it is not there; good until the next vocab_add. */
+struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size_t len, bool raw);
+void vocab_close(struct vocab *vocab);
+
+/* The alphabet of byte-level BPE: each byte is written as a printable code point below U+0144. */
+enum { ALPHABET_END = 0x144 };
+struct alphabet {
+    int16_t byte_of[ALPHABET_END]; /* -1: not a letter of the alphabet */
+};
+void alphabet_open(struct alphabet *alphabet);
+/* The bytes that `text` writes, into out (room for `len`); false when it has other letters. */
+bool alphabet_read(const struct alphabet *alphabet, const char *text, size_t len, char *out,
+                   size_t *out_len);
+
+#endif

@@ -1,0 +1,77 @@
+#include "harness/fill.h"
+
+#include "base/rng.h"
+
+double number_read(const void *at, enum dtype dtype)
+{
+    union {
+        float f;
+        double d;
+        uint16_t h;
+        int32_t i;
+    } n;
+    memcpy(&n, at, dtype_size(dtype));
+    switch (dtype) {
+    case DTYPE_F32: return (double)n.f;
+    case DTYPE_BF16: return (double)bf16_to_f32(n.h);
+    case DTYPE_F16: return (double)f16_to_f32(n.h);
+    case DTYPE_I32: return n.i;
+    default: return n.d;
+    }
+}
+
+void number_write(void *at, enum dtype dtype, double value)
+{
+    union {
+        float f;
+        double d;
+        uint16_t h;
+        int32_t i;
+    } n = {.d = value};
+    switch (dtype) {
+    case DTYPE_F32: n.f = (float)value; break;
+    case DTYPE_BF16: n.h = f32_to_bf16((float)value); break;
+    case DTYPE_F16: n.h = f32_to_f16((float)value); break;
+    case DTYPE_I32: n.i = (int32_t)value; break;
+    default: break;
+    }
+    memcpy(at, &n, dtype_size(dtype));
+}
+
+double number_rounded(enum dtype dtype, double value)
+{
+    double stored = 0;
+    number_write(&stored, dtype, value);
+    return number_read(&stored, dtype);
+}
+
+static double draw(const struct filling *f, struct rng *rng)
+{
+    static const double scale[REGIME_COUNT] = {1, 1e-20, 1e4, 0};
+    switch (f->fill) {
+    case FILL_NORMAL: return f->scale * scale[f->regime] * rng_normal(rng);
+    case FILL_STEADY: return f->scale * rng_normal(rng);
+    case FILL_UNIT: return f->regime == REGIME_ZERO ? 0 : rng_normal(rng);
+    case FILL_SHARE: return f->scale * rng_unit(rng);
+    case FILL_DECAY:
+        if (f->decay == DECAY_NONE) return 0;
+        return f->decay == DECAY_MILD ? -rng_unit(rng) : -rng_between(rng, 60, 200);
+    default: return 0;
+    }
+}
+
+static void make_unit(double *row, int64_t width, double length)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < width; i++) sum += row[i] * row[i];
+    for (int64_t i = 0; i < width && sum > 0; i++) row[i] *= length / sqrt(sum);
+}
+
+void fill_values(const struct filling *f, double *out, int64_t count, int64_t width)
+{
+    struct rng rng = {f->seed, 0};
+    for (int64_t i = 0; i < count; i++) out[i] = draw(f, &rng);
+    if (f->fill == FILL_UNIT)
+        for (int64_t i = 0; i < count; i += width) make_unit(out + i, width, f->scale);
+    for (int64_t i = 0; i < count; i++) out[i] = number_rounded(f->dtype, out[i]);
+}

@@ -1,0 +1,52 @@
+/* main.c: the program around a file of tests/ops: its suites, on the cpu, under cmocka. A program
+ * with a main of its own (gdn-check, the tests of other folders) never links this file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "harness/suite.h"
+
+static struct lab lab;
+
+static void prove_test(void **state)
+{
+    const struct test *test = *state;
+    char subject[64];
+    snprintf(subject, sizeof subject, "%s %s", test->suite->name, test->name);
+    struct verdict v = {.subject = subject};
+    test_run(test, &lab, &v);
+    if (v.failures > 0) {
+        print_error("%lld failures in %lld cases; the first: %s\n", (long long)v.failures,
+                    (long long)v.cases, v.first);
+        fail();
+    }
+    assert_true(v.cases > 0);
+}
+
+int main(void)
+{
+    enum { MOST = 64 };
+    static struct test test[MOST];
+    static struct CMUnitTest unit[MOST];
+    static char name[MOST][64];
+    struct gdn_error err = {0};
+    int n = 0;
+    if (!lab_open(&lab, "cpu", ~0u, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    for (const struct suite *s = suite_first(); s && n + SUITE_TESTS <= MOST; s = s->next)
+        n += suite_tests(s, test + n);
+    for (int i = 0; i < n; i++) {
+        snprintf(name[i], sizeof name[i], "%s %s", test[i].suite->name, test[i].name);
+        unit[i] = (struct CMUnitTest){.name = name[i], .test_func = prove_test,
+                                      .initial_state = &test[i]};
+    }
+    const int failed = _cmocka_run_group_tests("ops", unit, (size_t)n, NULL, NULL);
+    lab_close(&lab);
+    return failed;
+}

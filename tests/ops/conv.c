@@ -1,0 +1,46 @@
+/* Proof of op_conv on dense tails: a causal convolution per channel, then SiLU; history from tail_in
+ * or zero, the last W-1 inputs into tail_out. The rings have laws of their own in conv_slots.c. */
+#include "harness/suite.h"
+
+enum { TAIL_IN = 1, TAIL_OUT = 2 };
+
+static void build(struct trial *t, const struct shape *s)
+{
+    const enum dtype act = (enum dtype)s->act;
+    const int64_t tail = s->W - 1;
+    struct conv_args *a = &t->args.conv;
+    a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->D), .window = true);
+    a->w = IN(t, .name = "w", .dtype = (enum dtype)s->weight, DIM(s->D, s->W), .fill = FILL_STEADY);
+    if (s->option & TAIL_IN)
+        a->tail_in = IN(t, .name = "tail_in", .dtype = act, .per = PER_SEQUENCE,
+                        DIM(s->B, tail, s->D));
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->D));
+    if (s->option & TAIL_OUT)
+        a->tail_out = OUT(t, .name = "tail_out", .dtype = act, .per = PER_SEQUENCE,
+                          DIM(s->B, tail, s->D));
+    a->rows = trial_rows(t, 0);
+}
+
+static void cost(const struct shape *s, double *bytes, double *flops)
+{
+    *bytes = 2.0 * s->T * s->D * (double)dtype_size((enum dtype)s->act);
+    *flops = (double)s->T * s->D * (2.0 * s->W + 5);
+}
+
+static const struct axis axes[] = {
+    AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(W, 2, 3, 4), AXIS(B, 1, 2, 3, 5),
+    AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16),
+    AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3), AXIS(option, 0, 1, 2, 3)};
+static const struct axis narrow[] = {AXIS(T, 1, 2, 5, 9), AXIS(D, 1, 3), AXIS(W, 2, 3, 4),
+                                     AXIS(B, 1, 2, 3), AXIS(option, 0, 1, 2, 3),
+                                     AXIS(absent, 0, 0, 1)};
+static const struct shape bench[] = {{.T = 1, .D = 6144, .W = 4}, {.T = 512, .D = 6144, .W = 4}};
+
+static const struct proof proof = {
+    .op = OP_CONV, .build = build, .cost = cost,
+    .forward = {AXES(axes), .cases = 286},
+    .backward = {AXES(axes), .cases = 80},
+    .differences = {AXES(narrow), .cases = 24},
+    .bench = {LINES(bench)},
+};
+SUITE(conv, .proof = &proof);

@@ -1,0 +1,67 @@
+/* Proof of op_delta on dense states: the gated delta rule, one decay a head or one a key channel,
+ * grouped heads, ragged sequences, state in and out. The slots have laws of their own in
+ * delta_slots.c. */
+#include <math.h>
+
+#include "harness/suite.h"
+
+enum { CHANNEL = 1, STATE_IN = 2, STATE_OUT = 4, FULL_BETA = 8 };
+
+static void build(struct trial *t, const struct shape *s)
+{
+    const enum dtype act = (enum dtype)s->act;
+    const int64_t T = s->T, Hk = s->Hk, Hv = (int64_t)s->Hk * s->R, Dk = s->Dk, Dv = s->Dv;
+    struct delta_args *a = &t->args.delta;
+    a->q = IN(t, .name = "q", .dtype = act, .per = PER_ROW, DIM(T, Hk, Dk), .window = true,
+              .fill = FILL_UNIT, .scale = 1 / sqrt((double)Dk));
+    /* bf16 keys are longer or shorter than 1 by up to 2^-9: times beta <= 1 still a contraction. */
+    a->k = IN(t, .name = "k", .dtype = act, .per = PER_ROW, DIM(T, Hk, Dk), .window = true,
+              .fill = FILL_UNIT);
+    a->v = IN(t, .name = "v", .dtype = act, .per = PER_ROW, DIM(T, Hv, Dv), .window = true);
+    a->g = IN(t, .name = "g", .per = PER_ROW, .rank = s->option & CHANNEL ? 3 : 2,
+              .dim = {T, Hv, Dk}, .fill = FILL_DECAY, .l2 = 1e-5);
+    a->beta = IN(t, .name = "beta", .per = PER_ROW, DIM(T, Hv), .fill = FILL_SHARE,
+                 .scale = s->option & FULL_BETA ? 1.9 : 1);
+    if (s->option & STATE_IN)
+        a->S0 = IN(t, .name = "S0", .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
+    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hv, Dv));
+    if (s->option & STATE_OUT)
+        a->S1 = OUT(t, .name = "S1", .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
+    a->rows = trial_rows(t, 0);
+}
+
+static void cost(const struct shape *s, double *bytes, double *flops)
+{
+    const double heads = (double)s->Hk * s->R, act = (double)dtype_size((enum dtype)s->act);
+    *bytes = s->B * heads * s->Dk * s->Dv * 8.0 +
+             s->T * act * (2.0 * s->Hk * s->Dk + 2.0 * heads * s->Dv);
+    *flops = 7.0 * s->T * heads * s->Dk * s->Dv;
+}
+
+static const struct axis axes[] = {
+    AXIS(T, EDGE_ROWS), AXIS(Dk, EDGE_WIDTHS), AXIS(Dv, EDGE_WIDTHS), AXIS(Hk, 1, 1, 2, 3),
+    AXIS(R, 1, 2, 3, 4), AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 0, 1),
+    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3),
+    AXIS(decay, 0, 0, 1, 2), AXIS(option, 0, 1, 2, 3, 4, 5, 6, 7, 14, 15)};
+static const struct shape lines[] = {
+    {.B = 2, .T = 192, .Hk = 2, .R = 2, .Dk = 64, .Dv = 32, .option = 6},
+    {.B = 2, .T = 192, .Hk = 4, .R = 1, .Dk = 64, .Dv = 64, .option = 7},
+    {.B = 3, .T = 210, .Hk = 2, .R = 2, .Dk = 32, .Dv = 16},
+};
+static const struct axis narrow[] = {AXIS(T, 1, 3, 18, 34), AXIS(Dk, 1, 3, 4), AXIS(Dv, 1, 2, 5),
+                                     AXIS(Hk, 1, 2), AXIS(R, 1, 2, 3), AXIS(B, 1, 2, 3),
+                                     AXIS(absent, 0, 0, 1), AXIS(decay, 0, 0, 1),
+                                     AXIS(option, 0, 1, 2, 3, 4, 5, 6, 7)};
+static const struct shape bench[] = {
+    {.T = 1, .Hk = 16, .R = 1, .Dk = 128, .Dv = 128, .option = STATE_IN | STATE_OUT},
+    {.T = 64, .Hk = 4, .R = 1, .Dk = 128, .Dv = 128, .option = STATE_IN | STATE_OUT},
+    {.T = 64, .Hk = 4, .R = 1, .Dk = 128, .Dv = 128, .option = CHANNEL | STATE_IN | STATE_OUT}};
+
+static const struct proof proof = {
+    .op = OP_DELTA, .build = build, .cost = cost,
+    .forward = {LINES(lines), AXES(axes), .cases = 143},
+    .backward = {LINES(lines), AXES(axes), .cases = 30},
+    .differences = {AXES(narrow), .cases = 24},
+    .bench = {LINES(bench)},
+};
+SUITE(delta, .proof = &proof);

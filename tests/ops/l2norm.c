@@ -1,0 +1,35 @@
+/* Proof of op_l2norm: y = scale x / sqrt(sum x^2 + eps); a zero row gives zero with zero gradient. */
+#include "harness/suite.h"
+
+static void build(struct trial *t, const struct shape *s)
+{
+    const enum dtype act = (enum dtype)s->act;
+    struct l2norm_args *a = &t->args.l2norm;
+    a->eps = 1e-6;
+    a->scale = s->option ? 0.125 : 1;
+    a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D));
+}
+
+static void cost(const struct shape *s, double *bytes, double *flops)
+{
+    *bytes = 2.0 * s->T * s->Hk * s->D * (double)dtype_size((enum dtype)s->act);
+    *flops = 3.0 * s->T * s->Hk * s->D;
+}
+
+static const struct axis axes[] = {
+    AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4),
+    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3),
+    AXIS(option, 0, 1)};
+static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 1, 3, 7), AXIS(Hk, 1, 2),
+                                     AXIS(option, 0, 1)};
+static const struct shape bench[] = {{.T = 1, .Hk = 16, .D = 128}, {.T = 512, .Hk = 16, .D = 128}};
+
+static const struct proof proof = {
+    .op = OP_L2NORM, .build = build, .cost = cost,
+    .forward = {AXES(axes), .cases = 286},
+    .backward = {AXES(axes), .cases = 60},
+    .differences = {AXES(narrow), .cases = 18},
+    .bench = {LINES(bench)},
+};
+SUITE(l2norm, .proof = &proof);
