@@ -51,18 +51,15 @@ static int by_name(const void *context, uint32_t a, uint32_t b)
     return strcmp(tensors[a].entry->name, tensors[b].entry->name);
 }
 
-static enum gdn_status check_names(const struct shards *shards, const char *path,
-                                   struct gdn_error *err)
+static enum gdn_status check_names(const struct shards *shards, struct gdn_error *err)
 {
     for (size_t i = 1; i < shards->count; i++) {
         const struct shard_tensor *a = &shards->tensors[shards->by_name[i - 1]];
         const struct shard_tensor *b = &shards->tensors[shards->by_name[i]];
-        if (strcmp(a->entry->name, b->entry->name) != 0) continue;
-        const char *x = strrchr(a->file->path, '/'), *y = strrchr(b->file->path, '/');
-        return error_set(err, GDN_ERR_INPUT,
-                         "%s: tensor \"%.100s\" lies in %.100s and also in %.100s",
-                         st_path_tail(path), a->entry->name, x ? x + 1 : a->file->path,
-                         y ? y + 1 : b->file->path);
+        if (strcmp(a->entry->name, b->entry->name) == 0)
+            return error_set(err, GDN_ERR_INPUT, "%s: tensor \"%.100s\" lies also in %s",
+                             st_path_tail(b->file->path), a->entry->name,
+                             st_path_tail(a->file->path));
     }
     return GDN_OK;
 }
@@ -90,7 +87,7 @@ static enum gdn_status list_tensors(struct shards *shards, const char *path, str
             *out++ = (struct shard_tensor){&shards->files[f], &shards->files[f].entries[i]};
     order_make(shards->by_name, spare, count, by_name, shards->tensors);
     mem_give(spare);
-    return check_names(shards, path, err);
+    return check_names(shards, err);
 }
 
 static enum gdn_status open_file(struct shards *shards, const char *path, struct gdn_error *err)

@@ -91,7 +91,7 @@ static enum gdn_status compile(struct split *split, const char *pattern, size_t 
                                 limits);
     pcre2_compile_context_free(limits);
     if (split->code) return GDN_OK;
-    if (code == PCRE2_ERROR_NOMEMORY || code == 121) /* 121: the compiler's own "no memory" */
+    if (code == PCRE2_ERROR_HEAP_FAILED)
         return error_set(err, GDN_ERR_MEMORY, "no memory for the pre-tokenizer pattern");
     PCRE2_UCHAR why[120];
     pcre2_get_error_message(code, why, sizeof why);
@@ -204,7 +204,7 @@ enum gdn_status split_next(struct split_run *run, const char *text, size_t len, 
                          at, (const char *)why);
     }
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(run->found);
-    /* \K inside a look-around can turn the ends of a match round; treat it as no match. */
+    /* Where PCRE2 lets \K stand in a look-around, the ends can be the wrong way round: no match. */
     if (found[1] <= found[0] || found[1] <= at || found[0] < at)
         *end = len;
     else

@@ -3,7 +3,8 @@
  * Both must take or refuse a text, and what they read must be equal. The known differences, each
  * asked for by name below: gdn refuses what is nested deeper than JSON_DEPTH; jansson refuses a
  * number beyond the largest double, for which gdn's json_double is false; jansson refuses a key
- * with a zero byte. Repeated keys are told apart by the caller of the reader, not by the reader. */
+ * with a zero byte; jansson passes over a zero byte behind a number, and takes one behind the value
+ * for the end of the text. Repeated keys are for the caller of the reader to refuse. */
 #ifndef TESTS_JSON_COMPARE_H
 #define TESTS_JSON_COMPARE_H
 
@@ -89,7 +90,7 @@ static inline bool json_compare_object(json_t *value, struct json *json)
 static inline bool json_compare_value(json_t *value, struct json *json, struct json_token *t)
 {
     if (!value) return false;
-    int theirs = json_typeof(value);
+    json_type theirs = json_typeof(value);
     if (t->kind == JSON_OBJECT) return theirs == JANSSON_OBJECT && json_compare_object(value, json);
     if (t->kind == JSON_ARRAY) {
         size_t count = 0;
@@ -136,7 +137,8 @@ static inline const char *json_compare(const char *text, size_t len)
         struct json_token t;
         json_open(&json, text, len);
         while (json_next(&json, &t) != JSON_ERROR) continue;
-        if (strcmp(json.error, "the text is nested too deeply") != 0)
+        bool at_zero = json.at < json.end && *json.at == 0;
+        if (strcmp(json.error, "the text is nested too deeply") != 0 && !at_zero)
             result = "only jansson takes it";
     } else if (ours && json_error_code(&error) == json_error_duplicate_key) {
         json_t *doubled = json_loadb(text, len, flags, &error);

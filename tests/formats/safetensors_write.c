@@ -173,6 +173,34 @@ static void refuses_wrong_declarations(void **state)
     declare_fails("b", 1, (const int64_t[]){INT64_MAX / 2}, "too long");
 }
 
+static void refuses_a_late_declaration(void **state)
+{
+    (void)state;
+    struct st_writer w;
+    struct gdn_error err = {0};
+    assert_int_equal(st_write_create(&w, path, &err), GDN_OK);
+    assert_int_equal(st_write_header(&w, &err), GDN_OK);
+    st_write_declare(&w, "a", ST_U8, 0, NULL);
+    assert_int_equal(st_write_commit(&w, &err), GDN_ERR_INTERNAL);
+    assert_non_null(strstr(err.text, "declared after the header"));
+}
+
+static void limits_the_tensors(void **state)
+{
+    (void)state;
+    for (int n = ST_TENSORS; n <= ST_TENSORS + 1; n++) {
+        struct st_writer w;
+        struct gdn_error err = {0};
+        assert_int_equal(st_write_create(&w, path, &err), GDN_OK);
+        for (int i = 0; i < n; i++) {
+            char name[16];
+            snprintf(name, sizeof name, "%d", i);
+            st_write_declare(&w, name, ST_U8, 1, (const int64_t[]){0});
+        }
+        assert_int_equal(st_write_commit(&w, &err), n > ST_TENSORS ? GDN_ERR_USAGE : GDN_OK);
+    }
+}
+
 static enum gdn_status write_some(struct gdn_error *err)
 {
     struct st_writer w;
@@ -232,6 +260,7 @@ int main(void)
         IN_FOLDER(writes_an_empty_file),       IN_FOLDER(refuses_wrong_data),
         IN_FOLDER(refuses_wrong_declarations), IN_FOLDER(survives_refused_memory),
         IN_FOLDER(says_when_it_cannot_create),
+        IN_FOLDER(refuses_a_late_declaration), IN_FOLDER(limits_the_tensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

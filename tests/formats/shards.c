@@ -162,7 +162,7 @@ static void refuses_an_index_that_lies(void **state)
                   "tensor \"c\" lies in m-2.safetensors and is not listed");
     put_tensors("m-2.safetensors", "ba");
     index_refused("\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"",
-                  "tensor \"a\" lies in m-1.safetensors and also in m-2.safetensors");
+                  "m-2.safetensors: tensor \"a\" lies also in ");
     put_text("m-2.safetensors", "damaged");
     index_refused("\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"",
                   "m-2.safetensors: found 7 bytes");
@@ -226,6 +226,36 @@ static void limits_the_files(void **state)
     }
 }
 
+static void limits_the_tensors(void **state)
+{
+    (void)state;
+    for (int n = SHARDS_TENSORS; n <= SHARDS_TENSORS + 1; n++) {
+        struct bytes text = {0};
+        bytes_add_text(&text, "{\"weight_map\":{");
+        for (int i = 0; i < n; i++) bytes_add_text(&text, i ? ",\"\":\"f\"" : "\"\":\"f\"");
+        bytes_add_text(&text, "}}");
+        put_text("model.safetensors.index.json", text.at);
+        bytes_free(&text);
+        refused(folder, GDN_ERR_INPUT, n > SHARDS_TENSORS ? "too many tensors" : "cannot open");
+    }
+}
+
+static void refuses_paths_that_are_too_long(void **state)
+{
+    (void)state;
+    char path[4096] = {0};
+    size_t n = strlen(folder);
+    memset(path, '/', sizeof path - 1);
+    memcpy(path, folder, n);
+    refused(path, GDN_ERR_INPUT, "too long");
+    /* Room for the one name, not for the longer one; then for both, not for the file's. */
+    path[sizeof path - 1 - strlen("model.safetensors")] = 0;
+    refused(path, GDN_ERR_INPUT, "too long");
+    put_index("\"a\":\"a-file-with-a-name-that-is-longer-than-that-of-the-index\"");
+    path[sizeof path - 1 - strlen("model.safetensors.index.json")] = 0;
+    refused(path, GDN_ERR_INPUT, "too long");
+}
+
 static void never_reads_pickles(void **state)
 {
     (void)state;
@@ -245,13 +275,8 @@ static void never_reads_pickles(void **state)
     opens(folder, "a", 1);
 }
 
-static void survives_refused_memory(void **state)
+static void sweep(const char *path)
 {
-    (void)state;
-    put_tensors("m-1.safetensors", "ca");
-    put_tensors("m-2.safetensors", "db");
-    put_index("\"d\":\"m-2.safetensors\",\"a\":\"m-1.safetensors\","
-              "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"");
     int64_t before = mem_counted().live_blocks;
     for (int forever = 0; forever < 2; forever++) {
         enum gdn_status status = GDN_ERR_MEMORY;
@@ -259,7 +284,7 @@ static void survives_refused_memory(void **state)
             struct shards shards;
             struct gdn_error err = {0};
             mem_fail_after(n, forever);
-            status = shards_open(&shards, folder, &err);
+            status = shards_open(&shards, path, &err);
             mem_fail_after(0, false);
             assert_int_equal(status, err.status);
             if (status == GDN_OK) shards_close(&shards);
@@ -267,6 +292,17 @@ static void survives_refused_memory(void **state)
         }
         assert_int_equal(status, GDN_OK);
     }
+}
+
+static void survives_refused_memory(void **state)
+{
+    (void)state;
+    put_tensors("m-1.safetensors", "ca");
+    put_tensors("m-2.safetensors", "db");
+    put_index("\"d\":\"m-2.safetensors\",\"a\":\"m-1.safetensors\","
+              "\"b\":\"m-2.safetensors\",\"c\":\"m-1.safetensors\"");
+    sweep(folder);
+    sweep(in_folder("m-1.safetensors"));
 }
 
 int main(void)
@@ -280,6 +316,8 @@ int main(void)
         IN_FOLDER(lets_only_plain_file_names_through),
         IN_FOLDER(refuses_an_index_that_is_none),
         IN_FOLDER(limits_the_files),
+        IN_FOLDER(limits_the_tensors),
+        IN_FOLDER(refuses_paths_that_are_too_long),
         IN_FOLDER(never_reads_pickles),
         IN_FOLDER(survives_refused_memory),
     };

@@ -160,6 +160,8 @@ JSON = {
     "zero-in-text": b'"a\\u0000b"',
     "zero-in-key": b'{"a\\u0000b":1}',
     "zero-byte": b'"a\0b"',
+    "zero-behind": b"0\0x",
+    "zero-behind-number": b"[1\0]",
     "key-twice": b'{"a":1,"a":2}',
     "utf8": '["é","€","😀","\u07ff","\uffff","\U0010ffff"]'.encode(),
     "utf8-overlong": b'"\xc0\x80"',

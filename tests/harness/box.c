@@ -65,6 +65,14 @@ bool box_open(struct box *box, struct device *device, const char *name, enum rol
     return true;
 }
 
+void box_rows(struct box *box, int64_t rows)
+{
+    box->t.dim[0] = rows;
+    box->bytes = box->lead + CANARY +
+                 (size_t)(rows * box->t.stride[0]) * dtype_size(box->t.dtype);
+    poison_fill(box->before + box->bytes - CANARY, CANARY);
+}
+
 void box_close(struct box *box)
 {
     if (box->block) box->device->give(box->device, box->block);
@@ -154,7 +162,8 @@ static bool run_held(const struct box *box, int64_t first, int64_t n, struct ver
         char where[96];
         coordinate_text(&box->t, first + i, where, sizeof where);
         if (!EXPECT(v, !bad, "%s at %s was %s", box->name, where,
-                    box->role == ROLE_IN ? "an input and was written" : "not written"))
+                    box->role == ROLE_IN ? "an input and was written"
+                                                : "not written, or made from what is not"))
             return false;
     }
     return true;

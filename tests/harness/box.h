@@ -37,6 +37,9 @@ bool box_open(struct box *box, struct device *device, const char *name, enum rol
               const struct tensor *t, int shift);
 void box_close(struct box *box);
 
+/* The first `rows` of a dense tensor that was opened with at least as many: the canary moves up. */
+void box_rows(struct box *box, int64_t rows);
+
 /* Strides with gaps between heads and rows (rank 2 and 3), otherwise dense. */
 void tensor_lay(struct tensor *t, enum dtype dtype, int rank, const int64_t *dim, bool window);
 

@@ -125,14 +125,25 @@ struct tensor *trial_out(struct trial *t, struct want want)
 
 /* ---- integers ------------------------------------------------------------------------------------ */
 
-int32_t *trial_table(struct trial *t, const char *name, const int32_t *value, int64_t count)
+static int32_t *add_integers(struct trial *t, const char *name, const int32_t *value,
+                             int64_t count, bool added)
 {
     const struct want want = {.name = name, .dtype = DTYPE_I32, DIM(count), .exact = true,
-                              .fill = FILL_ZERO};
-    const int n = add_piece(t, &want, ROLE_IN);
+                              .fill = FILL_ZERO, .added = added};
+    const int n = add_piece(t, &want, added ? ROLE_ADDED : ROLE_IN);
     for (int64_t i = 0; i < count && !t->failed; i++)
         box_poke(&t->piece[n].box, i, value[i]);
     return t->piece[n].box.t.data;
+}
+
+int32_t *trial_table(struct trial *t, const char *name, const int32_t *value, int64_t count)
+{
+    return add_integers(t, name, value, count, false);
+}
+
+int32_t *trial_counters(struct trial *t, const char *name, const int32_t *value, int64_t count)
+{
+    return add_integers(t, name, value, count, true);
 }
 
 const int32_t *trial_ids(struct trial *t, const char *name, int64_t count, int low, int high)

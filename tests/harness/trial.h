@@ -28,7 +28,7 @@ struct want {
     bool window;    /* may be a window of wider rows */
     bool exact;     /* keeps its dtype on the reference: ids, what a contract fixes */
     bool frozen;    /* an input without a gradient */
-    bool added;     /* an output that may also be read: a state */
+    bool added;     /* an input that the call may change: a state */
     double l2;      /* limit of an output, or of an input's gradient; 0 means 2e-6 */
     int roundings;  /* times a value is rounded to dtype on its way out; 0 means 1 */
 };
@@ -104,6 +104,8 @@ struct tensor *trial_out(struct trial *t, struct want want);
 const int32_t *trial_ids(struct trial *t, const char *name, int64_t count, int low, int high);
 /* Integers that the build function computes for the whole case. */
 int32_t *trial_table(struct trial *t, const char *name, const int32_t *value, int64_t count);
+/* The same, which the call may change. */
+int32_t *trial_counters(struct trial *t, const char *name, const int32_t *value, int64_t count);
 /* The case's B sequences over T rows: ragged, with lengths 0 and 1 among them when B allows.
  * `start` is the position of sequence 0, later ones lie 5 further each. */
 const struct rows *trial_rows(struct trial *t, int start);

@@ -22,7 +22,7 @@ void verdict_fail(struct verdict *v, const char *format, ...)
 struct limit limit_of(enum dtype stored, double l2, int roundings)
 {
     const double ulp = stored == DTYPE_BF16 ? 0x1p-8 : stored == DTYPE_F16 ? 0x1p-11 : 0;
-    return (struct limit){.l2 = l2 + roundings * ulp / 2, .element = 8 * l2,
+    return (struct limit){.l2 = l2 + roundings * ulp, .element = 8 * l2,
                           .rounding = roundings * ulp};
 }
 

@@ -29,8 +29,8 @@ void verdict_fail(struct verdict *v, const char *format, ...) __attribute__((for
  * one another and an exp of a sum stay under 1e-6; 2e-6 is what is asked.
  * element: of one value against the largest: 8 l2, since one of a few thousand errors may well be
  * eight times their mean.
- * rounding: what storing in 16 bits adds to each value: bf16 keeps 8 bits, so at most 2^-8 of the
- * value and about 2^-9 in the mean of squares; f16 keeps 11. */
+ * rounding: what storing in 16 bits adds to each value, at most: bf16 keeps 8 bits, so 2^-8 of the
+ * value; f16 keeps 11. A tensor whose norm rests on a few elements has it in l2 as well. */
 struct limit {
     double l2, element, rounding;
 };

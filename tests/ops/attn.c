@@ -1,8 +1,26 @@
-/* Proof of op_attn on dense keys: causal softmax attention, grouped heads, ragged sequences. The pages
- * have laws of their own in attn_pages.c. */
+/* Proof of op_attn: causal softmax attention, grouped heads, ragged sequences, dense keys; and single
+ * calls on pages, whose laws are in attn_pages.c. */
 #include <math.h>
 
 #include "harness/suite.h"
+
+/* Every position below the call's is in the pages; slots take their pages from the back. */
+static struct kv_pages *lay_pages(struct trial *t, const struct shape *s)
+{
+    enum { MOST = 256 };
+    int32_t table[MOST];
+    const int each = (s->start + 5 * s->B + s->T) / PAGE + 1, pages = each * s->B;
+    const enum dtype act = (enum dtype)s->act;
+    for (int i = 0; i < pages; i++) table[i] = pages - 1 - i;
+    struct tensor *k = IN(t, .name = "keys", .dtype = act, DIM(pages, PAGE, s->Hk, s->D),
+                          .fill = FILL_STEADY, .added = true);
+    struct tensor *v = IN(t, .name = "values", .dtype = act, DIM(pages, PAGE, s->Hk, s->D),
+                          .added = true);
+    t->pages = (struct kv_pages){.pages = pages, .Hkv = s->Hk, .D = s->D, .dtype = k->dtype,
+                                 .k = k->data, .v = v->data, .row_pages = each};
+    t->pages.table = trial_table(t, "table", table, pages);
+    return &t->pages;
+}
 
 static void build(struct trial *t, const struct shape *s)
 {
@@ -17,14 +35,16 @@ static void build(struct trial *t, const struct shape *s)
               .fill = FILL_STEADY);
     a->v = IN(t, .name = "v", .dtype = act, .per = PER_ROW, DIM(T, Hkv, D), .window = true);
     a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hq, D));
-    a->rows = trial_rows(t, 0);
+    if (s->slots) a->pages = lay_pages(t, s);
+    a->rows = trial_rows(t, s->start);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)
 {
     const double heads = s->Hk * (2.0 + 2.0 * s->R);
-    *bytes = s->T * heads * s->D * (double)dtype_size((enum dtype)s->act);
-    *flops = 2.0 * s->T * (s->T + 1.0) * s->Hk * s->R * s->D;
+    const double act = (double)dtype_size((enum dtype)s->act);
+    *bytes = (s->T * heads + 2.0 * s->Hk * s->start) * s->D * act;
+    *flops = 2.0 * s->T * (2.0 * s->start + s->T + 1.0) * s->Hk * s->R * s->D;
 }
 
 static const struct axis axes[] = {
@@ -33,11 +53,17 @@ static const struct axis axes[] = {
     AXIS(regime, 0, 1, 2, 3)};
 static const struct axis narrow[] = {AXIS(T, 1, 4, 9), AXIS(D, 1, 5), AXIS(Hk, 1, 2),
                                      AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1)};
-static const struct shape bench[] = {{.T = 128, .Hk = 2, .R = 4, .D = 256}};
+static const struct shape calls[] = {
+    {.T = 1, .Hk = 2, .R = 2, .D = 64, .slots = 1, .start = 130},
+    {.B = 4, .T = 70, .Hk = 1, .R = 3, .D = 33, .slots = 1, .start = 60, .absent = 1},
+};
+static const struct shape bench[] = {
+    {.T = 128, .Hk = 2, .R = 4, .D = 256},
+    {.T = 1, .Hk = 2, .R = 4, .D = 256, .slots = 1, .start = 2048, .act = DTYPE_BF16}};
 
 static const struct proof proof = {
     .op = OP_ATTN, .build = build, .cost = cost,
-    .forward = {AXES(axes), .cases = 80},
+    .forward = {LINES(calls), AXES(axes), .cases = 80},
     .backward = {AXES(axes), .cases = 30},
     .differences = {AXES(narrow), .cases = 8},
     .bench = {LINES(bench)},

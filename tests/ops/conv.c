@@ -1,5 +1,5 @@
-/* Proof of op_conv on dense tails: a causal convolution per channel, then SiLU; history from tail_in
- * or zero, the last W-1 inputs into tail_out. The rings have laws of their own in conv_slots.c. */
+/* Proof of op_conv: a causal convolution per channel, then SiLU; history from tail_in or zero, the last
+ * W-1 inputs into tail_out; and single calls on rings, whose laws are in conv_slots.c. */
 #include "harness/suite.h"
 
 enum { TAIL_IN = 1, TAIL_OUT = 2 };
@@ -18,7 +18,14 @@ static void build(struct trial *t, const struct shape *s)
     if (s->option & TAIL_OUT)
         a->tail_out = OUT(t, .name = "tail_out", .dtype = act, .per = PER_SEQUENCE,
                           DIM(s->B, tail, s->D));
-    a->rows = trial_rows(t, 0);
+    if (s->slots) {
+        const int64_t ring = s->W - 1 + s->slots;
+        struct tensor *x = IN(t, .name = "ring", .dtype = act, DIM(s->B, ring, s->D), .added = true);
+        t->conv = (struct conv_slots){.slots = s->B, .ring = (int32_t)ring, .C = s->D,
+                                      .dtype = x->dtype, .x = x->data};
+        a->slots = &t->conv;
+    }
+    a->rows = trial_rows(t, s->start);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)
@@ -34,11 +41,16 @@ static const struct axis axes[] = {
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5, 9), AXIS(D, 1, 3), AXIS(W, 2, 3, 4),
                                      AXIS(B, 1, 2, 3), AXIS(option, 0, 1, 2, 3),
                                      AXIS(absent, 0, 0, 1)};
-static const struct shape bench[] = {{.T = 1, .D = 6144, .W = 4}, {.T = 512, .D = 6144, .W = 4}};
+static const struct shape calls[] = {
+    {.T = 1, .D = 33, .W = 4, .slots = 16, .start = 100},
+    {.B = 4, .T = 60, .D = 65, .W = 4, .slots = 32, .start = 1, .absent = 1},
+};
+static const struct shape bench[] = {{.T = 1, .D = 6144, .W = 4}, {.T = 512, .D = 6144, .W = 4},
+                                     {.T = 1, .D = 6144, .W = 4, .slots = 16, .start = 100}};
 
 static const struct proof proof = {
     .op = OP_CONV, .build = build, .cost = cost,
-    .forward = {AXES(axes), .cases = 286},
+    .forward = {LINES(calls), AXES(axes), .cases = 286},
     .backward = {AXES(axes), .cases = 80},
     .differences = {AXES(narrow), .cases = 24},
     .bench = {LINES(bench)},

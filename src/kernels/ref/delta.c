@@ -20,6 +20,7 @@
  *
  * All states of one head are kept for it; dq and dk of a key head's value heads are summed. */
 #include "base/check.h"
+#include "base/mutant.h"
 #include "kernels/ref/ref.h"
 
 struct sizes {
@@ -203,9 +204,10 @@ void delta_backward_ref(struct device *device, struct arena *scratch, const void
         for (int64_t kh = 0; kh < z.Hk; kh++) {
             for (int64_t i = 0; i < n * z.Dk; i++) w.dq[i] = w.dk[i] = 0.0;
             for (int64_t h = kh * R; h < (kh + 1) * R; h++) head_backward(a, z, b, h, &w);
+            const int64_t into = MUTANT == 5 ? b : first;
             for (int64_t i = 0; i < n * z.Dk; i++) {
-                ref_add(gq, ref_at(gq, first + i / z.Dk, kh, i % z.Dk), w.dq[i]);
-                ref_add(gk, ref_at(gk, first + i / z.Dk, kh, i % z.Dk), w.dk[i]);
+                ref_add(gq, ref_at(gq, into + i / z.Dk, kh, i % z.Dk), w.dq[i]);
+                ref_add(gk, ref_at(gk, into + i / z.Dk, kh, i % z.Dk), w.dk[i]);
             }
         }
     }

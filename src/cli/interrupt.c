@@ -1,0 +1,42 @@
+#include "cli/interrupt.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static atomic_int noted;
+static _Atomic(const char *) half_written;
+
+static void catch_with(void (*handler)(int), int flags)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void note(int signal) { atomic_store(&noted, signal); }
+
+void interrupt_note(void)
+{
+    /* Reset after the first: the second one has its usual effect even when we hang. A call that
+     * waits for input is cut short, not resumed. */
+    catch_with(note, (int)SA_RESETHAND);
+}
+
+int interrupt_noted(void) { return atomic_load(&noted); }
+
+/* Sends itself the signal again, so that whoever started us sees what ended us. */
+static void clean_up(int signal)
+{
+    const char *path = atomic_load(&half_written);
+    if (path) unlink(path);
+    kill(getpid(), signal);
+}
+
+void interrupt_remove(const char *path)
+{
+    atomic_store(&half_written, path);
+    catch_with(path ? clean_up : SIG_DFL, (int)SA_RESETHAND);
+}

@@ -1,0 +1,15 @@
+/* interrupt.h: Ctrl-C and SIGTERM. Until a command says otherwise they end the program at once, as
+ * ever. */
+#ifndef CLI_INTERRUPT_H
+#define CLI_INTERRUPT_H
+
+/* From now on the first signal is only noted and the second ends the program. */
+void interrupt_note(void);
+/* The signal that was noted, or 0. */
+int interrupt_noted(void);
+
+/* A half-written file: it is removed before a signal ends the program. `path` stays valid until a
+ * call with NULL. */
+void interrupt_remove(const char *path);
+
+#endif

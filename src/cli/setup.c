@@ -1,0 +1,55 @@
+#include "cli/setup.h"
+
+static const char *const devices[] = {"cpu", "ref", "cuda"};
+enum { DEVICE_CPU, DEVICE_REF };
+
+struct setup setup_defaults(void)
+{
+    return (struct setup){.device = DEVICE_CPU, .compute = GDN_F32, .state = -1};
+}
+
+void setup_options(struct options *o, struct setup *s)
+{
+    options_group(o, "Engine");
+    options_choice(o, "--device", &s->device, "cpu|ref|cuda", "cpu",
+                   "where it runs; ref sums in double and is slow");
+    options_integer(o, "--threads", &s->threads, 0, 1024, "0, all cores", "threads to use");
+    options_choice(o, "--compute", &s->compute, "f32|bf16|f64", "f32",
+                   "type of activations; f64 on ref only");
+    options_choice(o, "--state-dtype", &s->state, "f32|bf16", "f32, or bf16 if GDN_STATE_BF16=1",
+                   "type of the recurrent state");
+    options_flag(o, "--exact", &s->exact,
+                 "a row depends on the tokens before it only, to the last bit (default)");
+    options_flag(o, "--fast", &s->fast, "prefill may give that up for speed");
+}
+
+void setup_context_option(struct options *o, struct setup *s)
+{
+    options_integer(o, "--ctx", &s->context, 1, INT32_MAX, "what the model was made for",
+                    "most tokens of one sequence");
+}
+
+enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
+                            gdn_model **model, struct gdn_error *err)
+{
+    if (s->exact && s->fast)
+        return error_set(err, GDN_ERR_USAGE, "--exact and --fast: found both, need one");
+    if (s->compute == GDN_F64 && s->device != DEVICE_REF)
+        return error_set(err, GDN_ERR_USAGE, "--compute f64: found --device %s, need --device ref",
+                         devices[s->device]);
+    struct gdn_options options = gdn_options_default();
+    gdn_options_from_env(&options);
+    options.device = devices[s->device];
+    options.threads = (int)s->threads;
+    options.compute = (enum gdn_type)s->compute;
+    if (s->state >= 0) options.state = (enum gdn_type)s->state;
+    options.fast = s->fast;
+    options.sessions = sessions;
+    options.context = (int32_t)s->context;
+    return gdn_model_open(path, &options, model, err);
+}
+
+int32_t setup_context(const struct setup *s, const struct gdn_model_info *info)
+{
+    return s->context ? (int32_t)s->context : info->trained_context;
+}

@@ -1,0 +1,25 @@
+/* setup.h: the options every command has that opens a model, and opening it. */
+#ifndef CLI_SETUP_H
+#define CLI_SETUP_H
+
+#include "cli/options.h"
+#include "gdn/gdn.h"
+
+struct setup {
+    int device, compute, state; /* words of their option; -1: not given */
+    bool exact, fast;
+    int64_t threads, context; /* 0: all cores, what the model was made for */
+};
+struct setup setup_defaults(void);
+
+void setup_options(struct options *o, struct setup *s);
+/* "--ctx", for commands in which it is how many tokens a session may hold. */
+void setup_context_option(struct options *o, struct setup *s);
+
+enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
+                            gdn_model **model, struct gdn_error *err);
+
+/* How many tokens a session holds. */
+int32_t setup_context(const struct setup *s, const struct gdn_model_info *info);
+
+#endif

@@ -1,0 +1,72 @@
+#include "train/params.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+static double value(const struct tensor *t, int64_t i)
+{
+    switch (t->dtype) {
+    case DTYPE_F32: return (double)((const float *)t->data)[i];
+    case DTYPE_BF16: return (double)bf16_to_f32(((const uint16_t *)t->data)[i]);
+    case DTYPE_F16: return (double)f16_to_f32(((const uint16_t *)t->data)[i]);
+    default: return ((const double *)t->data)[i];
+    }
+}
+
+/* Copies the values to `at`, the gradient behind them, and points the model there. */
+static void adopt(struct param *p, struct weight *w, enum dtype dtype, char *at)
+{
+    const size_t bytes = (size_t)p->n * dtype_size(dtype);
+    for (int64_t i = 0; i < p->n; i++) {
+        if (dtype == DTYPE_F64)
+            ((double *)(void *)at)[i] = value(&w->tensor, i);
+        else
+            ((float *)(void *)at)[i] = (float)value(&w->tensor, i);
+    }
+    p->gradient = tensor_over(at + bytes, dtype, w->tensor.rank, w->tensor.dim);
+    w->tensor = tensor_over(at, dtype, p->file.rank, p->file.dim);
+    w->tensor.requires_grad = true;
+    w->tensor.grad = &p->gradient;
+}
+
+enum gdn_status params_open(struct params *ps, struct weights *w, enum dtype dtype,
+                            struct gdn_error *err)
+{
+    GDN_CHECK(dtype == DTYPE_F32 || dtype == DTYPE_F64, "parameters are f32 or f64");
+    *ps = (struct params){.count = w->count, .n = w->parameters};
+    ps->list = mem_take_array((size_t)w->count, sizeof *ps->list);
+    ps->memory = mem_take_array((size_t)w->parameters, 2 * dtype_size(dtype));
+    if (!ps->list || !ps->memory) {
+        ps->count = 0;
+        params_close(ps);
+        return error_set(err, GDN_ERR_MEMORY, "no memory for %lld parameters and gradients",
+                         (long long)w->parameters);
+    }
+    char *at = ps->memory;
+    for (int32_t i = 0; i < w->count; i++) {
+        struct param *p = &ps->list[i];
+        *p = (struct param){.name = w->list[i].name, .tensor = &w->list[i].tensor,
+                            .file = w->list[i].tensor,
+                            .n = tensor_elements(&w->list[i].tensor)};
+        adopt(p, &w->list[i], dtype, at);
+        at += 2 * (size_t)p->n * dtype_size(dtype);
+    }
+    return GDN_OK;
+}
+
+void params_close(struct params *ps)
+{
+    for (int32_t i = 0; i < ps->count; i++) *ps->list[i].tensor = ps->list[i].file;
+    mem_give(ps->list);
+    mem_give(ps->memory);
+    *ps = (struct params){0};
+}
+
+void params_clear(struct params *ps)
+{
+    for (int32_t i = 0; i < ps->count; i++)
+        memset(ps->list[i].gradient.data, 0,
+               (size_t)ps->list[i].n * dtype_size(ps->list[i].gradient.dtype));
+}

@@ -1,0 +1,97 @@
+/* Laws of op_attn on pages of 64 positions, scattered over the pool. */
+#include <math.h>
+
+#include "harness/laws.h"
+#include "harness/suite.h"
+
+enum { ROW_PAGES = FORM_ROOM / PAGE, PAGES = FORM_SLOTS * ROW_PAGES };
+
+static int fields(const struct shape *s, struct want *want)
+{
+    const enum dtype act = (enum dtype)s->act;
+    const int64_t Hkv = s->Hk, Hq = (int64_t)s->Hk * s->R;
+    want[0] = (struct want){.name = "q", .dtype = act, DIM(0, Hq, s->D), .fill = FILL_STEADY};
+    want[1] = (struct want){.name = "k", .dtype = act, DIM(0, Hkv, s->D), .fill = FILL_STEADY};
+    want[2] = (struct want){.name = "v", .dtype = act, DIM(0, Hkv, s->D)};
+    want[3] = (struct want){.name = "o", .dtype = act, DIM(0, Hq, s->D)};
+    return 4;
+}
+
+/* Pages of a slot lie neither together nor in order. */
+static int page_of(int slot, int number) { return (slot * ROW_PAGES + number) * 13 % PAGES; }
+
+static void lay(struct machine *m)
+{
+    const struct shape *s = &m->shape;
+    struct kv_pages *p = &m->pages;
+    *p = (struct kv_pages){.pages = PAGES, .Hkv = s->Hk, .D = s->D, .row_pages = ROW_PAGES,
+                           .dtype = m->wide ? DTYPE_F64 : (enum dtype)s->act};
+    const int64_t elements = (int64_t)PAGES * PAGE * s->Hk * s->D;
+    p->k = machine_state(m, "keys", p->dtype, elements, false);
+    p->v = machine_state(m, "values", p->dtype, elements, false);
+    p->table = machine_state(m, "table", DTYPE_I32, PAGES, true);
+    struct box *table = &m->state[2];
+    for (int i = 0; i < PAGES && table->block; i++)
+        box_poke(table, i, page_of(i / ROW_PAGES, i % ROW_PAGES));
+    if (table->block) box_upload(table);
+    m->args.attn = (struct attn_args){
+        .q = &m->field[0].t, .k = &m->field[1].t, .v = &m->field[2].t, .o = &m->field[3].t,
+        .rows = &m->rows, .pages = p, .scale = 1 / sqrt((double)s->D)};
+}
+
+static void canon(const struct machine *m, int slot, int pos, struct bytes *out)
+{
+    const struct kv_pages *p = &m->pages;
+    const size_t row = (size_t)p->Hkv * (size_t)p->D * dtype_size(p->dtype);
+    for (int at = 0; at < pos; at++)
+        for (int i = 0; i < 2; i++) {
+            const size_t place = (size_t)page_of(slot, at / PAGE) * PAGE + (size_t)(at % PAGE);
+            bytes_add(out, m->state[i].after + m->state[i].lead + place * row, row);
+        }
+}
+
+static const struct form form = {.op = OP_ATTN, .fields = fields, .lay = lay, .canon = canon};
+
+static const struct shape shapes[] = {
+    {.Hk = 1, .R = 2, .D = 8, .slots = 16},
+    {.Hk = 2, .R = 1, .D = 5, .slots = 16, .act = DTYPE_BF16},
+    {.Hk = 1, .R = 3, .D = 33, .slots = 16},
+};
+static const struct shape speculating[] = {{.Hk = 1, .R = 2, .D = 4, .slots = 32}};
+static const struct extent over_pages = {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40};
+#define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
+
+static void cuts(struct lab *lab, struct verdict *v)
+{
+    law_run(lab, v, &form, law_cuts, shapes, COUNT(shapes), over_pages);
+}
+
+static void drafts(struct lab *lab, struct verdict *v)
+{
+    law_run(lab, v, &form, law_drafts, speculating, COUNT(speculating), law_extent);
+}
+
+static void rounds(struct lab *lab, struct verdict *v)
+{
+    law_run(lab, v, &form, law_rounds, speculating, COUNT(speculating), law_extent);
+}
+
+static void together(struct lab *lab, struct verdict *v)
+{
+    law_run(lab, v, &form, law_together, shapes, COUNT(shapes), law_extent);
+}
+
+static void empty(struct lab *lab, struct verdict *v)
+{
+    law_run(lab, v, &form, law_empty, shapes, COUNT(shapes), law_extent);
+}
+
+static void reference(struct lab *lab, struct verdict *v)
+{
+    law_reference(lab, v, &form, shapes, COUNT(shapes), over_pages);
+}
+
+static const struct law laws[] = {{"cuts", cuts}, {"drafts", drafts}, {"rounds", rounds},
+                                  {"together", together}, {"empty", empty},
+                                  {"reference", reference}};
+SUITE(attn_pages, LAWS(laws));
