@@ -35,6 +35,7 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
     TRY(check_type("options.compute", o->compute, ref, &e->compute, err));
     TRY(check_type("options.state", o->state, false, &e->anchor, err));
     e->slots = o->sessions;
+    e->fast = o->fast;
     e->entries = o->speculate ? 2 * BLOCK : BLOCK;
     return GDN_OK;
 }

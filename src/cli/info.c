@@ -28,7 +28,7 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     bytes_addf(out, "\nShape\n  layers             %d: %d gated-delta, %d attention\n", i->layers,
                i->delta_layers, i->attention_layers);
     bytes_addf(out, "  width              %d, feed-forward %d\n", i->width, i->ffn);
-    bytes_addf(out, "  delta heads        %d keys of %d, %d values of %d, convolution of %d\n",
+    bytes_addf(out, "  delta heads        %d for keys of %d, %d for values of %d, convolution of %d\n",
                i->key_heads, i->key_width, i->value_heads, i->value_width, i->taps);
     bytes_addf(out, "  attention heads    %d of %d, %d for keys and values, %d rotary\n", i->heads,
                i->head_width, i->kv_heads, i->rotary);
@@ -52,8 +52,10 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     if (i->copied_bytes > 0) add_size(out, "copied weights", i->copied_bytes, "");
     add_size(out, "state", i->state_bytes, "the same at any length");
     add_size(out, "keys and values", i->session_bytes - i->state_bytes, "");
-    add_size(out, "a token of these", i->kv_token_bytes, "");
+    add_size(out, "of each token", i->kv_token_bytes, "");
     add_size(out, "scratch, at most", i->scratch_bytes, "shared by all sessions");
+    add_size(out, "together", i->weight_bytes + i->copied_bytes + i->session_bytes +
+             i->scratch_bytes, "");
 }
 
 static void add_number(struct bytes *out, const char *key, int64_t value)

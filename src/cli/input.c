@@ -97,7 +97,8 @@ void id_file_close(struct id_file *file)
 static enum gdn_status tokens(const gdn_model *model, const struct prompt *p, int32_t *ids,
                               size_t *count, struct gdn_error *err)
 {
-    if (!p->chat) return gdn_tokenize(model, p->text, p->len, 0, ids, count, err);
+    if (!p->chat)
+        return gdn_tokenize(model, p->text, p->len, p->control ? GDN_CONTROL : 0, ids, count, err);
     const struct gdn_message messages[] = {{"system", p->system}, {"user", p->text}};
     const size_t skip = p->system ? 0 : 1;
     return gdn_chat(model, messages + skip, 2 - skip, true, p->think, ids, count, err);

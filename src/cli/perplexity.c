@@ -66,7 +66,8 @@ static enum gdn_status take_tokens(struct job *job, size_t len, struct gdn_error
         job->ids = job->file.ids;
         job->count = job->file.count;
     } else {
-        const struct prompt text = {.text = job->text, .len = len};
+        /* Documents of a corpus are separated by <|endoftext|>, which must be one token. */
+        const struct prompt text = {.text = job->text, .len = len, .control = true};
         TRY(prompt_tokens(job->model, &text, &job->tokens, &job->count, err));
         job->ids = job->tokens;
     }
@@ -178,7 +179,8 @@ const struct command command_perplexity = {
     .examples = "perplexity models/demo book.txt\n"
                 "perplexity models/demo book.txt --limit 32768 --json\n"
                 "xz -dc book.txt.xz | gdn perplexity models/demo -",
-    .notes = "The text is cut into windows that do not overlap. Each begins with an empty state and no\n"
-             "special token; every token but its first is scored. A last window of one token is\n"
-             "dropped. FILE may be - for standard input.",
+    .notes = "The text is cut into windows that do not overlap. Each begins with an empty state; no token\n"
+             "is added; every token but its first is scored. A last window of one token is dropped.\n"
+             "Control tokens may be spelled in the text, as <|endoftext|> between documents. FILE may\n"
+             "be - for standard input.",
 };

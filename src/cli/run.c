@@ -186,6 +186,9 @@ static enum gdn_status run_job(struct job *job, double start, struct gdn_error *
     gdn_model_describe(job->model, &job->info);
     TRY(take_tokens(job, &prompt, err));
     choose_sampling(job);
+    if (job->settings->ids && !job->settings->print_ids && job->info.tokens == 0)
+        return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
+                         "text, need --print-ids", job->settings->model);
     if (!job->settings->print_ids) TRY(gdn_decoder_new(job->model, true, &job->decoder, err));
     TRY(gdn_session_new(job->model, &job->session, err));
     interrupt_note();
@@ -215,7 +218,7 @@ static void describe(struct options *o, struct run_settings *s)
     options_flag(o, "--print-ids", &s->print_ids, "print token ids, without the one that ends it");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
     options_group(o, "Choosing a token (defaults: what the model's makers recommend)");
-    options_real(o, "--temp", &s->temperature, 0, 100, "0 without a recommendation",
+    options_real(o, "--temp", &s->temperature, 0, 100, "0 if none",
                  "temperature; 0: the most likely token");
     options_integer(o, "--top-k", &s->top_k, 0, 256, NULL, "of the N most likely; 0: of 256");
     options_real(o, "--top-p", &s->top_p, 0, 1, NULL, "of those that make up this share; 0: off");

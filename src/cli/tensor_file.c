@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -12,9 +13,11 @@
 enum gdn_status tensor_file_create(struct tensor_file *f, const char *path, struct gdn_error *err)
 {
     *f = (struct tensor_file){0};
-    /* Renaming over a folder fails too, but only after all the work. */
-    if (file_is_folder(path))
-        return error_set(err, GDN_ERR_IO, "%s: found a folder, need the name of a file", path);
+    struct stat st;
+    /* A folder would fail only after all the work; a device would be replaced by a file. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return error_set(err, GDN_ERR_IO, "%s: found %s, need the name of a file", path,
+                         S_ISDIR(st.st_mode) ? "a folder" : "a special file");
     TRY(file_create(&f->out, path, err));
     interrupt_remove(f->out.temp);
     return GDN_OK;

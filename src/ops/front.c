@@ -151,7 +151,8 @@ static struct tensor *delta_parts(struct pass *pass, const struct delta_weight *
     g.beta = pass_tensor(pass, dtype_wide(pass->compute), 2, (int64_t[]){T, Hv});
     run(pass, OP_GATE, &g, false);
 
-    struct delta_args d = {.g = g.g, .beta = g.beta, .rows = pass->rows, .slots = delta};
+    struct delta_args d = {.g = g.g, .beta = g.beta, .rows = pass->rows, .slots = delta,
+                           .fast = pass->fast};
     d.q = l2norm(pass, heads(pass, c.y, 0, Hk, Dk, Dk), L2_EPS, 1.0 / __builtin_sqrt((double)Dk));
     d.k = l2norm(pass, heads(pass, c.y, Hk * Dk, Hk, Dk, Dk), L2_EPS, 1.0);
     d.v = heads(pass, c.y, 2 * Hk * Dk, Hv, Dv, Dv);
@@ -177,7 +178,7 @@ struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w, str
     struct delta_mix_args a = {
         .x = x, .conv = w->conv, .A_log = w->A_log, .dt_bias = w->dt_bias, .norm = w->norm,
         .rows = pass->rows, .delta = delta, .tail = tail, .Hk = w->Hk, .Hv = w->Hv, .Dk = w->Dk,
-        .Dv = w->Dv, .eps = w->eps, .beta_scale = w->beta_scale};
+        .Dv = w->Dv, .eps = w->eps, .beta_scale = w->beta_scale, .fast = pass->fast};
     a.y = pass_tensor(pass, pass->compute, 2, (int64_t[]){x->dim[0], V});
     run(pass, OP_DELTA_MIX, &a, false);
     return a.y;

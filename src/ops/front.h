@@ -16,6 +16,7 @@ struct pass {
     struct tape *tape;         /* NULL: inference */
     const struct rows *rows;
     enum dtype compute;        /* type of activations: f32, bf16 (f64 on the reference) */
+    bool fast;                 /* long runs of rows may give up exactness (docs/numerics.md) */
     struct tensor lost;        /* what a pass out of memory returns */
 };
 

@@ -56,7 +56,7 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
                             int32_t vocab, struct device *device, const struct engine_options *o,
                             struct gdn_error *err)
 {
-    *e = (struct engine){.config = c, .weights = w, .device = device, .compute = o->compute,
+    *e = (struct engine){.config = c, .weights = w, .device = device, .compute = o->compute, .fast = o->fast,
                          .max_rows = rows_of_pass(o), .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
     struct layer_shape *shape = mem_take_array((size_t)c->layers, sizeof *shape);
@@ -273,7 +273,7 @@ static void run_pass(struct step *s)
     arena_reset(&e->meta);
     stage_rows(s);
     s->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta,
-                            .rows = &s->rows, .compute = e->compute};
+                            .rows = &s->rows, .compute = e->compute, .fast = e->fast && !s->draft};
     struct forward f = {.weights = e->weights, .state = &e->state, .ids = ids_of(e->on_device),
                         .calls = e->calls, .context = s};
     if (s->sink->hidden) f.hidden = give_hidden;

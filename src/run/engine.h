@@ -15,6 +15,7 @@ struct engine_options {
     int32_t slots, entries, context;
     enum dtype compute, anchor;
     int32_t max_rows; /* of one pass; 0: 512 */
+    bool fast;        /* prefill may give up exactness */
 };
 
 /* A stretch of a piece that is in the pass. */
@@ -29,6 +30,7 @@ struct engine {
     const struct weights *weights;
     struct device *device;
     enum dtype compute;
+    bool fast;
     int32_t max_rows, head_rows, vocab; /* vocab: rows that may be chosen */
     struct state state;
     struct arena data, meta;

@@ -151,6 +151,7 @@ struct delta_mix_args {
     struct conv_slots *tail;
     int32_t Hk, Hv, Dk, Dv;
     double eps, beta_scale;
+    bool fast; /* as in delta_args */
 };
 
 struct attn_mix_args {
@@ -218,6 +219,7 @@ struct delta_args {
     struct tensor *o, *S1;        /* [T,Hv,Dv]; [B,Hv,Dv,Dk] or NULL */
     const struct rows *rows;
     struct delta_slots *slots; /* NULL: dense */
+    bool fast; /* runs of 64 rows or more may give up exactness for speed (bf16 operands) */
 };
 
 struct norm_args {

@@ -51,7 +51,8 @@ static struct span trim(struct span s)
     while ((n = blank_head(s)) > 0) s = (struct span){s.at + n, s.len - n};
     while (s.len > 0) {
         size_t back = 1;
-        while (back < 3 && back < s.len && ((unsigned char)s.at[s.len - back] & 0xC0) == 0x80) back++;
+        /* Back to where the last code point begins; white space is at most three bytes long. */
+        while (back < 3 && back < s.len && (s.at[s.len - back] & 0xC0) == 0x80) back++;
         if (blank_head((struct span){s.at + s.len - back, back}) != back) break;
         s.len -= back;
     }

@@ -42,10 +42,8 @@ static enum gdn_status read_pattern(struct loader *l, struct step *step)
     TRY(load_expect(l, JSON_STRING, "pre_tokenizer pattern", &token));
     if (step->pattern) return load_bad(l, "pre_tokenizer: the pattern is there twice");
     step->pattern = mem_take(token.len + 1);
-    if (!step->pattern)
-        return error_set(l->err, GDN_ERR_MEMORY, "no memory for the pre-tokenizer pattern");
-    if (!json_text(&token, step->pattern, token.len + 1, &step->pattern_len))
-        return load_bad(l, "pre_tokenizer pattern: cannot be read");
+    if (!step->pattern || !json_text(&token, step->pattern, token.len + 1, &step->pattern_len))
+        return load_no_memory(l);
     TRY(load_key(l, &token, &more));
     return more ? load_bad(l, "pre_tokenizer pattern: more than one key") : GDN_OK;
 }

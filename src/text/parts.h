@@ -24,7 +24,7 @@ struct tokenizer {
     struct bpe bpe;
     struct split *split;
     bool nfc;
-    /* The added tokens: sought in the text as it is, sought after normalisation, and all of them. */
+    /* The added tokens: sought in the text as it is, sought in its normal form, and all of them. */
     struct added raw, normal, all;
 };
 

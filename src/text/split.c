@@ -16,7 +16,9 @@ enum {
 };
 
 /* White_Space for use inside a class, and the three things made of it. */
-#define WS "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+#define WS                                                                     \
+    "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}" \
+    "\\x{205F}\\x{3000}"
 #define SUFFIX "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define BLANKS "[" WS "]*[\\r\\n]+|[" WS "]+(?![^" WS "])|[" WS "]+"
 
@@ -185,12 +187,9 @@ enum gdn_status split_next(struct split_run *run, const char *text, size_t len, 
 {
     /* The text is known to be UTF-8: PCRE2 would look at all of it again for each piece. */
     uint32_t options = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
-    const pcre2_code *code = run->split->code;
-    PCRE2_SPTR subject = (PCRE2_SPTR)text;
     set_limit(run, len);
-    int rc = pcre2_match(code, subject, len, at, options, run->found, run->limits);
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(code, subject, len, at, options | PCRE2_NO_JIT, run->found, run->limits);
+    int rc = pcre2_match(run->split->code, (PCRE2_SPTR)text, len, at, options, run->found,
+                         run->limits);
     if (rc == PCRE2_ERROR_NOMATCH) {
         *end = len;
         return GDN_OK;
@@ -204,10 +203,8 @@ enum gdn_status split_next(struct split_run *run, const char *text, size_t len, 
                          at, (const char *)why);
     }
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(run->found);
-    /* Where PCRE2 lets \K stand in a look-around, the ends can be the wrong way round: no match. */
-    if (found[1] <= found[0] || found[1] <= at || found[0] < at)
-        *end = len;
-    else
-        *end = found[0] > at ? found[0] : found[1];
+    *end = found[0] > at ? found[0] : found[1];
+    /* Older versions let \K stand in a look-around, and then a match may end before it begins. */
+    if (*end <= at) *end = len;
     return GDN_OK;
 }

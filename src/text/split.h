@@ -15,7 +15,8 @@
 #include "base/status.h"
 
 /* The pattern of ByteLevel(use_regex = true). */
-#define SPLIT_GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define SPLIT_GPT2 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 struct split; /* immutable, shared by threads */
 struct split_run; /* one thread's place to match in */

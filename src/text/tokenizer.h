@@ -1,6 +1,6 @@
 /* tokenizer.h: text into token ids, exactly as the checkpoint's tokenizer.json says.
  *
- *   text ─ U+FFFD for bad bytes ─ control tokens cut out ─ NFC ─ split by pattern ─ BPE ─> ids
+ *   text ─ U+FFFD for bad bytes ─ control tokens out ─ NFC ─ split by pattern ─ BPE ─> ids
  *
  * A tokenizer is made once, never changes after that and is shared by all threads. What it reads
  * is byte-level BPE (the Qwen, OLMo and GPT-2 kind); anything else in the file is refused by name. */

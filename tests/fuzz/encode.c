@@ -27,6 +27,7 @@ static void stream(const int32_t *ids, size_t count, const struct bytes *want)
 {
     struct decoder decoder;
     struct bytes got = {0};
+    bytes_add_text(&got, "");
     decoder_open(&decoder, demo(), false);
     for (size_t i = 0; i <= count; i++) {
         size_t before = got.len;

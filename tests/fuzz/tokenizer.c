@@ -38,7 +38,8 @@ static void expand(struct bytes *out, const char *text, size_t len)
 
 static void use(const struct tokenizer *tok, enum tokenizer_control control)
 {
-    static const char text[] = "The cafe\xCC\x81 <s></s> 123's\n\n  ab abc \xE4\xB8\xAD aaaaaaaaaaaaaaaa!";
+    static const char text[] =
+        "The cafe\xCC\x81 <s></s> 123's\n\n  ab abc \xE4\xB8\xAD aaaaaaaaaaaaaaaa!";
     struct ids ids = {0};
     struct bytes back = {0};
     struct gdn_error err = {0};
@@ -63,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     expand(&json, (const char *)data, size);
     for (unsigned flags = 0; flags <= TOKENIZER_ANY_PATTERN; flags++) {
         struct gdn_error err = {0};
-        enum gdn_status status = tokenizer_parse(json.at ? json.at : "", json.len, flags, &tok, &err);
+        const char *text = json.at ? json.at : "";
+        enum gdn_status status = tokenizer_parse(text, json.len, flags, &tok, &err);
         if ((status == GDN_OK) != (tok != NULL) || status != err.status) abort();
         if (status != GDN_OK && status != GDN_ERR_INPUT && status != GDN_ERR_UNSUPPORTED) abort();
         if (!tok) continue;

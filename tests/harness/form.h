@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "harness/trial.h"
 
-enum { FORM_FIELDS = 6, FORM_STATES = 6, FORM_SLOTS = 4, FORM_LEGS = 8, FORM_ROOM = 512 };
+enum { FORM_FIELDS = 6, FORM_STATES = 6, FORM_SLOTS = 4, FORM_LEGS = 8, FORM_ROOM = 1152 };
 
 struct machine;
 

@@ -6,9 +6,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 
-const struct extent law_extent = {.tokens = 60, .partitions = HARNESS_SANITIZED ? 40 : 200,
-                                  .rounds = HARNESS_SANITIZED ? 30 : 100};
-
 /* One stream, what one way of feeding it gives, and what it must give. */
 struct track {
     struct stream stream;
@@ -125,6 +122,18 @@ void law_cuts(struct machine *m, struct extent extent)
                  expect_rows(m, &b, 0, T, "partition", i, 0, 0) &&
                  expect_state(m, &b, 1, T, "partition", i, 0, 0);
     }
+    track_close(&b);
+}
+
+void law_sizes(struct machine *m, struct extent extent)
+{
+    static const int size[] = {1, 2, 3, 4, 5, 16, 63, 64, 65, 128, 1000};
+    struct track b;
+    bool go = track_open(&b, m, extent.tokens, 9) && feed_whole(m, &b, 1);
+    for (size_t i = 0; i < sizeof size / sizeof *size && go; i++)
+        go = feed_pieces(m, &b, NULL, 0, size[i]) &&
+             expect_rows(m, &b, 0, extent.tokens, "in calls of", size[i], 0, 0) &&
+             expect_state(m, &b, 1, extent.tokens, "in calls of", size[i], 0, 0);
     track_close(&b);
 }
 
@@ -287,20 +296,19 @@ void law_empty(struct machine *m, struct extent extent)
 
 /* ---- running ----------------------------------------------------------------------------------------- */
 
-void law_run(struct lab *lab, struct verdict *v, const struct form *form, form_law *law,
-             const struct shape *shape, int shapes, struct extent extent)
+void law_each(struct lab *lab, struct verdict *v, const struct law *law)
 {
-    struct extent less = extent;
-    less.partitions = extent.partitions / 10;
-    less.rounds = extent.rounds / 4;
-    for (int i = 0; i < shapes; i++) {
+    struct extent less = law->extent;
+    less.partitions /= 10;
+    less.rounds /= 4;
+    for (int i = 0; i < law->shapes; i++) {
         struct machine m;
         v->cases++;
-        if (!machine_open(&m, form, &shape[i], &lab->under[0], false, v)) continue;
-        law(&m, extent);
+        if (!machine_open(&m, law->form, &law->shape[i], &lab->under[0], false, v)) continue;
+        law->holds(&m, law->extent);
         machine_close(&m);
-        if (i > 1 || !machine_open(&m, form, &shape[i], &lab->ref, true, v)) continue;
-        law(&m, less);
+        if (i > 1 || !machine_open(&m, law->form, &law->shape[i], &lab->ref, true, v)) continue;
+        law->holds(&m, less);
         machine_close(&m);
     }
 }
@@ -330,14 +338,14 @@ static void compare_to_reference(struct machine *m, const struct track *b, struc
 }
 
 static void reference_of(struct lab *lab, struct verdict *v, const struct form *form,
-                         const struct shape *shape, struct extent extent)
+                         const struct shape *shape, int tokens)
 {
     struct machine m, ref;
     struct track b, r, again;
     if (!machine_open(&m, form, shape, &lab->under[0], false, v)) return;
-    const bool fed = track_open(&b, &m, extent.tokens, 6) && feed_whole(&m, &b, 0);
+    const bool fed = track_open(&b, &m, tokens, 6) && feed_whole(&m, &b, 0);
     if (fed && machine_open(&ref, form, shape, &lab->ref, true, v)) {
-        if (track_open(&r, &ref, extent.tokens, 6) && feed_whole(&ref, &r, 0))
+        if (track_open(&r, &ref, tokens, 6) && feed_whole(&ref, &r, 0))
             compare_to_reference(&m, &b, &ref, &r);
         track_close(&r);
         machine_close(&ref);
@@ -345,9 +353,9 @@ static void reference_of(struct lab *lab, struct verdict *v, const struct form *
     machine_close(&m);
     for (int i = 1; i < LAB_STATIONS && fed; i++) {
         if (!machine_open(&m, form, shape, &lab->under[i], false, v)) break;
-        if (track_open(&again, &m, extent.tokens, 6) && feed_whole(&m, &again, 0)) {
-            memcpy(b.got, again.want, (size_t)extent.tokens * output_row(&m));
-            if (expect_rows(&m, &b, 0, extent.tokens, "with more threads", i + 1, 0, 0))
+        if (track_open(&again, &m, tokens, 6) && feed_whole(&m, &again, 0)) {
+            memcpy(b.got, again.want, (size_t)tokens * output_row(&m));
+            if (expect_rows(&m, &b, 0, tokens, "with more threads", i + 1, 0, 0))
                 EXPECT(v, memcmp(again.want_state.at, b.want_state.at, b.want_state.len) == 0,
                        "the state differs with %d threads", i + 1);
         }
@@ -357,12 +365,11 @@ static void reference_of(struct lab *lab, struct verdict *v, const struct form *
     track_close(&b);
 }
 
-void law_reference(struct lab *lab, struct verdict *v, const struct form *form,
-                   const struct shape *shape, int shapes, struct extent extent)
+void law_reference(struct lab *lab, struct verdict *v, const struct law *law)
 {
-    for (int i = 0; i < shapes; i++) {
+    for (int i = 0; i < law->shapes; i++) {
         v->cases++;
-        v->shape = shape[i];
-        reference_of(lab, v, form, &shape[i], extent);
+        v->shape = law->shape[i];
+        reference_of(lab, v, law->form, &law->shape[i], law->extent.tokens);
     }
 }

@@ -12,12 +12,18 @@ struct extent {
     int partitions; /* random ones, beside all cuts in two */
     int rounds;     /* of draft and commit, one after another */
 };
-extern const struct extent law_extent;
+#define USUAL_EXTENT                                                              \
+    {                                                                             \
+        .tokens = 60, .partitions = HARNESS_SANITIZED ? 40 : 200,                 \
+        .rounds = HARNESS_SANITIZED ? 30 : 100                                    \
+    }
 
 typedef void form_law(struct machine *m, struct extent extent);
 
 /* Any cut of a stream into calls gives the outputs and the canonical state of one call. */
 form_law law_cuts;
+/* Calls of 1, 2, 3, 4, 5, 16, 63, 64, 65, 128 and 1000 rows give the same as single tokens. */
+form_law law_sizes;
 /* Drafts of every length at every length of the log: their rows are those of plain decoding, and so
  * is what follows a commit of any number of them. */
 form_law law_drafts;
@@ -28,13 +34,29 @@ form_law law_together;
 /* A call of no rows changes nothing. */
 form_law law_empty;
 
-/* `law` on the device under test for each shape, and on the reference in F64. */
-void law_run(struct lab *lab, struct verdict *v, const struct form *form, form_law *law,
-             const struct shape *shape, int shapes, struct extent extent);
+/* Something that must hold, and is noted in the verdict when it does not. Laws of a form are data. */
+struct law {
+    const char *name;
+    void (*run)(struct lab *lab, struct verdict *v, const struct law *law);
+    const struct form *form;
+    form_law *holds;
+    const struct shape *shape;
+    int shapes;
+    struct extent extent;
+};
 
+/* `holds` on the device under test for each shape, and for the first two on the reference in F64. */
+void law_each(struct lab *lab, struct verdict *v, const struct law *law);
 /* Outputs of the device under test against the reference's on the same streams, in one call; and
  * the same bits with 1, 2 and 3 threads. */
-void law_reference(struct lab *lab, struct verdict *v, const struct form *form,
-                   const struct shape *shape, int shapes, struct extent extent);
+void law_reference(struct lab *lab, struct verdict *v, const struct law *law);
+
+/* A law of a file's `form`: FORM_LAW(cuts, shapes, USUAL_EXTENT). */
+#define FORM_LAW(law, list, ...)                                                            \
+    {                                                                                       \
+        .name = #law, .run = law_each, .form = &form, .holds = law_##law, SHAPES(list), \
+        .extent = __VA_ARGS__                                                               \
+    }
+#define SHAPES(array) .shape = (array), .shapes = (int)(sizeof(array) / sizeof(*(array)))
 
 #endif

@@ -51,7 +51,7 @@ int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS])
 void test_run(const struct test *test, struct lab *lab, struct verdict *v)
 {
     if (test->law) {
-        test->law->run(lab, v);
+        test->law->run(lab, v, test->law);
         return;
     }
     for (int i = 0; i < sweep_count(test->sweep); i++) {

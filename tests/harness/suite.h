@@ -6,17 +6,13 @@
 #ifndef HARNESS_SUITE_H
 #define HARNESS_SUITE_H
 
+#include "harness/laws.h"
 #include "harness/prove.h"
-
-/* Something that must hold, and is noted in the verdict when it does not. */
-struct law {
-    const char *name;
-    void (*run)(struct lab *lab, struct verdict *v);
-};
 
 struct suite {
     const char *name; /* of the file */
     const struct proof *proof;
+    const struct form *form;
     const struct law *law;
     int laws;
     struct suite *next;

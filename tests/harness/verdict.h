@@ -12,8 +12,8 @@ struct verdict {
     struct shape shape;  /* the case at hand, for the sentences */
     bool loud;           /* every failure goes to stderr, not only the first into `first` */
     int64_t cases, failures;
-    double worst;        /* largest error met, as a share of its limit */
-    char where[320];     /* and its case */
+    double worst;        /* largest error met in wide numbers, as a share of its limit: 16-bit
+                            ones always come close to theirs, which is their rounding */
     char first[640];     /* the first failure */
 };
 

@@ -58,40 +58,14 @@ static const struct shape shapes[] = {
     {.Hk = 1, .R = 3, .D = 33, .slots = 16},
 };
 static const struct shape speculating[] = {{.Hk = 1, .R = 2, .D = 4, .slots = 32}};
-static const struct extent over_pages = {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40};
-#define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
 
-static void cuts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_cuts, shapes, COUNT(shapes), over_pages);
-}
-
-static void drafts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_drafts, speculating, COUNT(speculating), law_extent);
-}
-
-static void rounds(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_rounds, speculating, COUNT(speculating), law_extent);
-}
-
-static void together(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_together, shapes, COUNT(shapes), law_extent);
-}
-
-static void empty(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_empty, shapes, COUNT(shapes), law_extent);
-}
-
-static void reference(struct lab *lab, struct verdict *v)
-{
-    law_reference(lab, v, &form, shapes, COUNT(shapes), over_pages);
-}
-
-static const struct law laws[] = {{"cuts", cuts}, {"drafts", drafts}, {"rounds", rounds},
-                                  {"together", together}, {"empty", empty},
-                                  {"reference", reference}};
-SUITE(attn_pages, LAWS(laws));
+#define OVER_PAGES {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40}
+static const struct law laws[] = {
+    FORM_LAW(cuts, shapes, OVER_PAGES),
+    FORM_LAW(drafts, speculating, USUAL_EXTENT),
+    FORM_LAW(rounds, speculating, USUAL_EXTENT),
+    FORM_LAW(together, shapes, USUAL_EXTENT),
+    FORM_LAW(empty, shapes, USUAL_EXTENT),
+    {"reference", law_reference, &form, NULL, SHAPES(shapes), OVER_PAGES},
+};
+SUITE(attn_pages, .form = &form, LAWS(laws));

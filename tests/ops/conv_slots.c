@@ -48,39 +48,14 @@ static const struct shape speculating[] = {
     {.D = 5, .W = 4, .slots = 32},
     {.D = 3, .W = 2, .slots = 32, .act = DTYPE_BF16},
 };
-#define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
 
-static void cuts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_cuts, shapes, COUNT(shapes), law_extent);
-}
-
-static void drafts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_drafts, speculating, COUNT(speculating), law_extent);
-}
-
-static void rounds(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_rounds, speculating, COUNT(speculating), law_extent);
-}
-
-static void together(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_together, shapes, COUNT(shapes), law_extent);
-}
-
-static void empty(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_empty, shapes, COUNT(shapes), law_extent);
-}
-
-static void reference(struct lab *lab, struct verdict *v)
-{
-    law_reference(lab, v, &form, shapes, COUNT(shapes), law_extent);
-}
-
-static const struct law laws[] = {{"cuts", cuts}, {"drafts", drafts}, {"rounds", rounds},
-                                  {"together", together}, {"empty", empty},
-                                  {"reference", reference}};
-SUITE(conv_slots, LAWS(laws));
+static const struct law laws[] = {
+    FORM_LAW(cuts, shapes, USUAL_EXTENT),
+    FORM_LAW(sizes, speculating, {.tokens = 1100}),
+    FORM_LAW(drafts, speculating, USUAL_EXTENT),
+    FORM_LAW(rounds, speculating, USUAL_EXTENT),
+    FORM_LAW(together, shapes, USUAL_EXTENT),
+    FORM_LAW(empty, shapes, USUAL_EXTENT),
+    {"reference", law_reference, &form, NULL, SHAPES(shapes), USUAL_EXTENT},
+};
+SUITE(conv_slots, .form = &form, LAWS(laws));

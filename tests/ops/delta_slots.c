@@ -93,6 +93,7 @@ static const struct shape speculating[] = {
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 9, .Dv = 4, .slots = 32, .act = DTYPE_BF16,
                .weight = DTYPE_BF16),
 };
+static const struct shape small[] = {BOTH_GATES(.Hk = 1, .R = 1, .Dk = 5, .Dv = 6, .slots = 16)};
 /* bf16 anchors are rounded at every edge on the cpu and not at all in F64: not compared. */
 static const struct shape accurate[] = {
     BOTH_GATES(.Hk = 2, .R = 2, .Dk = 64, .Dv = 96, .slots = 16),
@@ -101,39 +102,14 @@ static const struct shape accurate[] = {
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 32, .Dv = 32, .slots = 16, .decay = DECAY_STRONG),
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 32, .Dv = 64, .slots = 16, .act = DTYPE_BF16),
 };
-#define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
 
-static void cuts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_cuts, shapes, COUNT(shapes), law_extent);
-}
-
-static void drafts(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_drafts, speculating, COUNT(speculating), law_extent);
-}
-
-static void rounds(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_rounds, speculating, COUNT(speculating), law_extent);
-}
-
-static void together(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_together, shapes, COUNT(shapes), law_extent);
-}
-
-static void empty(struct lab *lab, struct verdict *v)
-{
-    law_run(lab, v, &form, law_empty, shapes, COUNT(shapes), law_extent);
-}
-
-static void reference(struct lab *lab, struct verdict *v)
-{
-    law_reference(lab, v, &form, accurate, COUNT(accurate), law_extent);
-}
-
-static const struct law laws[] = {{"cuts", cuts}, {"drafts", drafts}, {"rounds", rounds},
-                                  {"together", together}, {"empty", empty},
-                                  {"reference", reference}};
-SUITE(delta_slots, LAWS(laws));
+static const struct law laws[] = {
+    FORM_LAW(cuts, shapes, USUAL_EXTENT),
+    FORM_LAW(sizes, small, {.tokens = 1100}),
+    FORM_LAW(drafts, speculating, USUAL_EXTENT),
+    FORM_LAW(rounds, speculating, USUAL_EXTENT),
+    FORM_LAW(together, shapes, USUAL_EXTENT),
+    FORM_LAW(empty, shapes, USUAL_EXTENT),
+    {"reference", law_reference, &form, NULL, SHAPES(accurate), USUAL_EXTENT},
+};
+SUITE(delta_slots, .form = &form, LAWS(laws));

@@ -1,5 +1,5 @@
-/* The merging of one word, against the definition: of all pairs the one of lowest rank, of equals the
- * leftmost, until none is left. */
+/* The merging of one word, against the definition: of all pairs the one of lowest rank, of equals
+ * the leftmost, until none is left. */
 #include "text/bpe.h"
 
 #include <setjmp.h>
@@ -89,7 +89,8 @@ static void merges_as_defined(void **state)
             unsigned char word[WORD_MAX];
             int32_t want[WORD_MAX];
             size_t len = 1 + (size_t)rng_below(&rng, round % 2 ? 12 : WORD_MAX);
-            for (size_t i = 0; i < len; i++) word[i] = (unsigned char)('a' + rng_below(&rng, LETTERS));
+            for (size_t i = 0; i < len; i++)
+                word[i] = (unsigned char)('a' + rng_below(&rng, LETTERS));
             size_t count = by_definition(&m, word, len, want);
             /* Twice: the second time it may be remembered. */
             for (int again = 0; again < 2; again++) {
@@ -159,7 +160,9 @@ static void long_words_cost_their_length(void **state)
     for (int kind = 0; kind < 3; kind++) {
         double best = 1e9;
         for (size_t i = 0; i < 2 * MIB; i++)
-            word[i] = (unsigned char)('a' + (kind == 0 ? 0 : kind == 1 ? i % 2 : i * i / 7 % LETTERS));
+            word[i] = (unsigned char)('a' + (kind == 0   ? 0
+                                             : kind == 1 ? i % 2
+                                                         : i * i / 7 % LETTERS));
         for (int round = 0; round < 12 && best > 2.3; round++) {
             double once = seconds_of(&m.bpe, word, MIB), twice = seconds_of(&m.bpe, word, 2 * MIB);
             if (twice / once < best) best = twice / once;

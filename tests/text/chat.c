@@ -220,6 +220,18 @@ static void keeps_to_the_limit(void **state)
     mem_give(messages);
 }
 
+static void needs_the_text_it_was_promised(void **state)
+{
+    (void)state;
+    struct chat_message message = {.role = "user", .content_len = 1};
+    struct chat_prompt prompt = {0};
+    assert_int_equal(chat_render(&message, 1, NULL, &prompt, NULL), GDN_ERR_USAGE);
+    message.content_len = 0;
+    assert_int_equal(chat_render(&message, 1, NULL, &prompt, NULL), GDN_OK);
+    assert_string_equal(prompt.text.at, USER(""));
+    chat_prompt_free(&prompt);
+}
+
 static void needs_the_markers(void **state)
 {
     (void)state;
@@ -263,6 +275,7 @@ int main(void)
         cmocka_unit_test(content_never_becomes_control),
         cmocka_unit_test(refuses),
         cmocka_unit_test(keeps_to_the_limit),
+        cmocka_unit_test(needs_the_text_it_was_promised),
         cmocka_unit_test(needs_the_markers),
         cmocka_unit_test(survives_failing_memory),
     };

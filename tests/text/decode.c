@@ -15,6 +15,7 @@ static void check_stream(const struct tokenizer *tok, const int32_t *ids, size_t
 {
     struct decoder decoder;
     struct bytes got = {0}, raw = {0}, want = {0};
+    bytes_add_text(&got, "");
     decoder_open(&decoder, tok, false);
     for (size_t i = 0; i < count; i++) {
         size_t before = got.len, len;

@@ -110,7 +110,7 @@ static double seconds_of(size_t len)
     char *text = mem_take(len);
     const char *at = text;
     struct bytes room = {0};
-    /* Marks of class 230, then marks of class 220: each of the latter goes before all the former. */
+    /* Marks of class 230, then marks of class 220, which have to go before all of the former. */
     for (size_t i = 0; i < len; i += 2) put(text + i, i < len / 2 ? 0x301 : 0x323);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
     assert_true(normal_nfc(&at, &len, &room));

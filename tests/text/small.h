@@ -68,8 +68,8 @@ static inline void small_json(struct bytes *out, const struct small *s)
     bytes_add_text(out, small_or(s->added, SMALL_ADDED));
     bytes_addf(out, "],\"normalizer\":%s,\"pre_tokenizer\":",
                small_or(s->normalizer, "{\"type\":\"NFC\"}"));
-    bytes_add_text(out, small_or(s->pre_tokenizer, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
-                                                   "\"trim_offsets\":true}"));
+    bytes_add_text(out, small_or(s->pre_tokenizer, "{\"type\":\"ByteLevel\",\"trim_offsets\":true,"
+                                                   "\"add_prefix_space\":false}"));
     bytes_addf(out, ",\"model\":{\"type\":\"%s\",%s", small_or(s->type, "BPE"),
                small_or(s->model, ""));
     if (s->merges_first) {

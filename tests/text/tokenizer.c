@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "text/decode.h"
+#include "text/hash.h"
 #include "text/normal.h"
 
 #define DEMO GDN_SOURCE_DIR "/models/demo"
@@ -19,6 +20,14 @@ static struct tokenizer *open_demo(void)
     struct gdn_error err = {0};
     if (tokenizer_open(DEMO, 0, &tok, &err) != GDN_OK) fail_msg("%s", err.text);
     return tok;
+}
+
+static void encode(const struct tokenizer *tok, const struct bytes *text,
+                   enum tokenizer_control control, struct ids *ids)
+{
+    struct gdn_error err = {0};
+    if (tokenizer_encode(tok, text->at, text->len, control, ids, &err) != GDN_OK)
+        fail_msg("%s", err.text);
 }
 
 static void reads_the_demo(void **state)
@@ -104,16 +113,15 @@ static void keeps_user_text_from_control(void **state)
     struct tokenizer *tok = open_demo();
     struct bytes text = {0};
     struct ids ids = {0};
-    struct gdn_error err = {0};
     for (int32_t id = 0; id < tokenizer_count(tok); id++) {
         size_t len;
         const char *token = tokenizer_bytes(tok, id, &len);
         if (tokenizer_is_added(tok, id)) bytes_add(&text, token, len);
     }
-    assert_int_equal(tokenizer_encode(tok, text.at, text.len, TOKENIZER_WITH_CONTROL, &ids, &err), 0);
+    encode(tok, &text, TOKENIZER_WITH_CONTROL, &ids);
     assert_int_equal(ids.len, 12);
     ids.len = 0;
-    assert_int_equal(tokenizer_encode(tok, text.at, text.len, TOKENIZER_PLAIN, &ids, &err), 0);
+    encode(tok, &text, TOKENIZER_PLAIN, &ids);
     for (size_t i = 0; i < ids.len; i++) assert_false(tokenizer_is_added(tok, ids.at[i]));
     bytes_free(&text);
     ids_free(&ids);
@@ -211,6 +219,23 @@ static const struct refusal refusals[] = {
     {{.pre_tokenizer = SMALL_SPLIT("a+", SMALL_ISOLATED)}, NO, "allow-any-pattern"},
     {{.pre_tokenizer = SMALL_SPLIT("\\\\p{N}", "\"behavior\":\"Removed\",\"invert\":false")}, NO,
      "Removed"},
+    {{.pre_tokenizer = SMALL_SPLIT("\\\\p{N}", "\"behavior\":\"Isolated\",\"invert\":true")}, NO,
+     "inverted"},
+    {{.pre_tokenizer = SMALL_SPLIT("a", "\"pattern\":{\"Regex\":\"b\"}")}, BAD, "twice"},
+    {{.pre_tokenizer = "{\"type\":\"Split\",\"pattern\":{\"String\":\" \"}}"}, NO, "Regex"},
+    {{.pre_tokenizer = "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\",\"b\":1}}"}, BAD,
+     "one key"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[{},{},{},{},{}]}"}, NO, "long"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[3]}"}, BAD, "objects"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[],\"pretokenizers\":[]}"}, BAD,
+     "twice"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"},"
+                       "{\"type\":\"ByteLevel\",\"new\":[]}]}"}, NO, "after a Split"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+                       SMALL_ISOLATED "},{\"type\":\"ByteLevel\",\"use_regex\":false}]}"}, BAD,
+     "no pattern"},
+    {{.pre_tokenizer = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"},"
+                       "{\"type\":\"Digits\"}]}"}, NO, "Digits"},
     {{.type = "WordPiece"}, NO, "WordPiece"},
     {{.model = "\"dropout\":0.1,"}, NO, "dropout"},
     {{.model = "\"byte_fallback\":true,"}, NO, "byte_fallback"},
@@ -218,6 +243,8 @@ static const struct refusal refusals[] = {
     {{.model = "\"end_of_word_suffix\":\"</w>\","}, NO, "end_of_word_suffix"},
     {{.model = "\"something_new\":1,"}, NO, "something_new"},
     {{.model = "\"vocab\":{},"}, BAD, "byte 0x00"},
+    {{.model = "\"merges\":[],"}, BAD, "twice"},
+    {{.before = "\"model\":{\"type\":\"BPE\",\"merges\":[]},"}, BAD, "vocab and merges"},
     {{.before = "\"post_processor\":{\"type\":\"TemplateProcessing\"},"}, NO, "TemplateProcessing"},
     {{.before = "\"decoder\":{\"type\":\"Metaspace\"},"}, NO, "Metaspace"},
     {{.before = "\"normalizer\":null,"}, BAD, "twice"},
@@ -235,6 +262,9 @@ static const struct refusal refusals[] = {
     {{.merges = "[\"a\",\"\\n\"]"}, BAD, "\"\\x0A\" is not in the vocabulary"},
     {{.merges = "[\"a\",\"zz\"]"}, BAD, "\"zz\" is not in the vocabulary"},
     {{.merges = "[\"b\",\"c\"]"}, BAD, "makes \"bc\""},
+    {{.merges = "\"a b" LETTERS_1024 LETTERS_1024 LETTERS_1024 LETTERS_1024 "\\u0061\""}, BAD,
+     "too long"},
+    {{.merges = "[\"" LETTERS_1024 LETTERS_1024 "\\u0061\",\"b\"]"}, BAD, "more than 1024"},
     {{.merges = "[\"a\",\"b\"],\"a b\""}, BAD, "merge 1 is there twice"},
     {{.merges = "\"ab\""}, BAD, "two tokens"},
     {{.merges = "\"a \""}, BAD, "0 bytes"},
@@ -246,6 +276,7 @@ static const struct refusal refusals[] = {
     {{.added = "{\"id\":259,\"content\":\"<s>\",\"rstrip\":true}"}, NO, "rstrip"},
     {{.added = "{\"id\":259,\"content\":\"<s>\",\"single_word\":true}"}, NO, "single_word"},
     {{.added = "{\"content\":\"<s>\"}"}, BAD, "id and content"},
+    {{.added = "{\"id\":2000000,\"content\":\"<s>\"}"}, BAD, "1999999"},
     {{.added = "{\"id\":259}"}, BAD, "id and content"},
     {{.added = "{\"id\":259,\"content\":\"\"}"}, BAD, "0 bytes"},
     {{.added = "{\"id\":259,\"content\":\"" LETTERS_1024 "a\"}"}, BAD, "1025 bytes"},
@@ -277,6 +308,26 @@ static void refuses(void **state)
     bytes_free(&json);
 }
 
+/* Tokens chosen to fall into one place of the table: one in 4,096 does. */
+static void refuses_tokens_made_to_collide(void **state)
+{
+    (void)state;
+    struct bytes vocab = {0}, json = {0};
+    struct tokenizer *tok;
+    struct gdn_error err = {0};
+    int id = 259;
+    for (uint32_t i = 0; id < 259 + HASH_PROBE_MAX + 8; i++) {
+        char text[8] = {0};
+        for (int k = 0; k < 6; k++) text[k] = (char)('a' + (i >> 4 * k & 15));
+        if ((hash_bytes(text, 6) & 4095) == 0) bytes_addf(&vocab, ",\"%s\":%d", text, id++);
+    }
+    small_json(&json, &(struct small){.vocab = vocab.at, .merges = "", .added = ""});
+    assert_int_equal(tokenizer_parse(json.at, json.len, 0, &tok, &err), GDN_ERR_INPUT);
+    assert_non_null(strstr(err.text, "collide"));
+    bytes_free(&vocab);
+    bytes_free(&json);
+}
+
 static void takes_what_is_at_the_limit(void **state)
 {
     (void)state;
@@ -294,6 +345,26 @@ static void takes_what_is_at_the_limit(void **state)
                                       &ids, NULL), GDN_ERR_INPUT);
     tokenizer_close(tok);
     assert_int_equal(tokenizer_parse("", (size_t)TOKENIZER_FILE_MAX + 1, 0, &tok, NULL), BAD);
+}
+
+/* "Removed" is "Isolated" where the pieces cover the text, which is not known of other patterns. */
+static void takes_removed_where_it_is_isolated(void **state)
+{
+    (void)state;
+    static const char rest[] = "\"behavior\":\"Removed\",\"invert\":true";
+    struct bytes json = {0};
+    struct tokenizer *tok;
+    char pre[600];
+    snprintf(pre, sizeof pre, SMALL_SPLIT("%s", "%s"),
+             "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|"
+             "\\\\s+(?!\\\\S)|\\\\s+", rest);
+    tok = small_open(&(struct small){.pre_tokenizer = pre}, 0);
+    check_ids(tok, "abc a", 5, TOKENIZER_PLAIN, 257, 258, -1);
+    tokenizer_close(tok);
+    snprintf(pre, sizeof pre, SMALL_SPLIT("%s", "%s"), "a+", rest);
+    small_json(&json, &(struct small){.pre_tokenizer = pre});
+    assert_int_equal(tokenizer_parse(json.at, json.len, TOKENIZER_ANY_PATTERN, &tok, NULL), NO);
+    bytes_free(&json);
 }
 
 static void refuses_every_cut(void **state)
@@ -322,6 +393,11 @@ static void names_the_file(void **state)
     error_clear(&err);
     assert_int_equal(tokenizer_open(DEMO "/config.json", 0, &tok, &err), GDN_ERR_INPUT);
     assert_non_null(strstr(err.text, "config.json"));
+    error_clear(&err);
+    char *path = mem_take(5000);
+    for (size_t i = 0; i < 4090; i++) path[i] = "/."[i % 2];
+    assert_int_equal(tokenizer_open(path, 0, &tok, &err), GDN_ERR_USAGE);
+    mem_give(path);
 }
 
 /* Text that uses every part of the encoder: repair, added tokens, NFC, long words, memory. */
@@ -367,7 +443,7 @@ static void survives_failing_encodes(void **state)
     struct ids ids = {0};
     make_hard_text(&text);
     struct mem_count before = mem_counted();
-    assert_int_equal(tokenizer_encode(tok, text.at, text.len, TOKENIZER_WITH_CONTROL, &ids, NULL), 0);
+    encode(tok, &text, TOKENIZER_WITH_CONTROL, &ids);
     int64_t takes = mem_counted().takes - before.takes;
     ids_free(&ids);
     assert_true(takes > 30);
@@ -395,7 +471,9 @@ int main(void)
         cmocka_unit_test(matches_added_tokens),
         cmocka_unit_test(takes_either_form_of_merges),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(refuses_tokens_made_to_collide),
         cmocka_unit_test(takes_what_is_at_the_limit),
+        cmocka_unit_test(takes_removed_where_it_is_isolated),
         cmocka_unit_test(refuses_every_cut),
         cmocka_unit_test(names_the_file),
         cmocka_unit_test(survives_failing_opens),

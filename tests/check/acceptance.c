@@ -1,0 +1,2 @@
+#include "acceptance.h"
+int acceptance_run(void) { return 0; }
