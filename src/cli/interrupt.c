@@ -27,6 +27,15 @@ void interrupt_note(void)
 
 int interrupt_noted(void) { return atomic_load(&noted); }
 
+void interrupt_hold(bool hold)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 /* Sends itself the signal again, so that whoever started us sees what ended us. */
 static void clean_up(int signal)
 {

@@ -3,11 +3,15 @@
 #ifndef CLI_INTERRUPT_H
 #define CLI_INTERRUPT_H
 
+#include <stdbool.h>
+
 /* From now on the first signal is only noted and the second ends the program. */
 void interrupt_note(void);
 /* The signal that was noted, or 0. */
 int interrupt_noted(void);
 
+/* Between true and false signals wait, so that a file can be made and announced in one. */
+void interrupt_hold(bool hold);
 /* A half-written file: it is removed before a signal ends the program. `path` stays valid until a
  * call with NULL. */
 void interrupt_remove(const char *path);

@@ -18,9 +18,11 @@ enum gdn_status tensor_file_create(struct tensor_file *f, const char *path, stru
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return error_set(err, GDN_ERR_IO, "%s: found %s, need the name of a file", path,
                          S_ISDIR(st.st_mode) ? "a folder" : "a special file");
-    TRY(file_create(&f->out, path, err));
-    interrupt_remove(f->out.temp);
-    return GDN_OK;
+    interrupt_hold(true);
+    const enum gdn_status status = file_create(&f->out, path, err);
+    if (status == GDN_OK) interrupt_remove(f->out.temp);
+    interrupt_hold(false);
+    return status;
 }
 
 enum gdn_status tensor_file_shape(struct tensor_file *f, const char *name, int64_t rows,

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "formats/safetensors.h"
 
 /* Where a key is looked up: the text config, then (for a few) the file's top level. */
 struct source {
@@ -17,16 +18,40 @@ struct source {
 
 enum { FILE_LIMIT = 16 << 20, WIDTH_LIMIT = 1 << 24, HEADS_LIMIT = 1 << 16, HEAD_LIMIT = 1 << 14 };
 
+/* A value as a message shows it: one line of ASCII, cut where it grows long. */
+struct shown {
+    char text[64];
+    size_t n;
+};
+
+static int show_part(const char *part, size_t n, void *context)
+{
+    struct shown *shown = context;
+    for (size_t i = 0; i < n && shown->n < sizeof shown->text - 4; i++)
+        shown->text[shown->n++] = part[i];
+    if (shown->n == sizeof shown->text - 4) memcpy(shown->text + shown->n, "...", 4);
+    return 0;
+}
+
+static struct shown show(const json_t *value)
+{
+    struct shown shown = {0};
+    if (!value) return (struct shown){.text = "nothing"};
+    json_dump_callback(value, show_part, &shown,
+                       JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
+    return shown;
+}
+
+static enum gdn_status refuse(const struct source *s, enum gdn_status status, const char *key,
+                              const json_t *value, const char *need)
+{
+    return error_set(s->err, status, "%s: %s: found %s, need %s", s->name, key, show(value).text,
+                     need);
+}
+
 static enum gdn_status bad(const struct source *s, const char *key, const char *need)
 {
-    json_t *value = json_object_get(s->text, key);
-    char found[60] = "nothing";
-    if (value) {
-        size_t n = json_dumpb(value, found, sizeof found - 1, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (n < sizeof found) found[n] = 0;
-    }
-    return error_set(s->err, GDN_ERR_INPUT, "%s: %s: found %.*s, need %s", s->name, key,
-                     (int)sizeof found, found, need);
+    return refuse(s, GDN_ERR_INPUT, key, json_object_get(s->text, key), need);
 }
 
 static bool present(const struct source *s, const char *key)
@@ -59,11 +84,33 @@ static enum gdn_status take_real(const struct source *s, json_t *in, const char 
     *out = fallback;
     if (!v || json_is_null(v)) return GDN_OK;
     double x = json_is_number(v) ? json_number_value(v) : NAN;
-    if (!(x >= min && x <= max))
-        return error_set(s->err, GDN_ERR_INPUT, "%s: %s: need a number from %g to %g", s->name, key,
-                         min, max);
+    if (!(x >= min && x <= max)) {
+        char need[80];
+        snprintf(need, sizeof need, "a number from %g to %g", min, max);
+        return refuse(s, GDN_ERR_INPUT, key, v, need);
+    }
     *out = x;
     return GDN_OK;
+}
+
+static enum gdn_status take_bool(const struct source *s, json_t *in, const char *key, bool *out)
+{
+    json_t *v = json_object_get(in, key);
+    if (!v || json_is_null(v)) return GDN_OK;
+    if (!json_is_boolean(v)) return refuse(s, GDN_ERR_INPUT, key, v, "true or false");
+    *out = json_is_true(v);
+    return GDN_OK;
+}
+
+/* Absent, or the one text we know. */
+static enum gdn_status take_text(const struct source *s, json_t *in, const char *key,
+                                 const char *need)
+{
+    json_t *v = json_object_get(in, key);
+    if (!v || json_is_null(v)) return GDN_OK;
+    if (!json_is_string(v)) return refuse(s, GDN_ERR_INPUT, key, v, need);
+    if (strcmp(json_string_value(v), need) == 0) return GDN_OK;
+    return refuse(s, GDN_ERR_UNSUPPORTED, key, v, need);
 }
 
 static enum gdn_status take_layers(struct config *c, const struct source *s)
@@ -76,34 +123,47 @@ static enum gdn_status take_layers(struct config *c, const struct source *s)
             c->kind[i] = (i + 1) % interval == 0 ? LAYER_ATTN : LAYER_DELTA;
         return GDN_OK;
     }
-    if (!json_is_array(types) || json_array_size(types) != (size_t)c->layers)
+    if (!json_is_array(types)) return bad(s, "layer_types", "a list");
+    if (json_array_size(types) != (size_t)c->layers)
         return error_set(s->err, GDN_ERR_INPUT,
                          "%s: layer_types: found %zu entries, need %d (num_hidden_layers)", s->name,
                          json_array_size(types), c->layers);
     for (int32_t i = 0; i < c->layers; i++) {
-        const char *kind = json_string_value(json_array_get(types, (size_t)i));
+        json_t *entry = json_array_get(types, (size_t)i);
+        const char *kind = json_string_value(entry);
         if (kind && strcmp(kind, "linear_attention") == 0)
             c->kind[i] = LAYER_DELTA;
         else if (kind && strcmp(kind, "full_attention") == 0)
             c->kind[i] = LAYER_ATTN;
         else
-            return error_set(s->err, GDN_ERR_INPUT, "%s: layer_types[%d]: found %.40s, need "
-                             "linear_attention or full_attention", s->name, i,
-                             kind ? kind : "no text");
+            return error_set(s->err, GDN_ERR_INPUT, "%s: layer_types[%d]: found %s, need "
+                             "linear_attention or full_attention", s->name, i, show(entry).text);
     }
     return GDN_OK;
 }
 
+/* The object that describes the rotation: rope_parameters, or rope_scaling of older files; or the
+ * text config itself. */
+static enum gdn_status find_rope(const struct source *s, json_t **in)
+{
+    static const char *const keys[] = {"rope_parameters", "rope_scaling"};
+    *in = s->text;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && *in == s->text; i++) {
+        if (!present(s, keys[i])) continue;
+        *in = json_object_get(s->text, keys[i]);
+        if (!json_is_object(*in)) return bad(s, keys[i], "an object");
+        TRY(take_text(s, *in, "type", "default"));
+    }
+    return take_text(s, *in, "rope_type", "default");
+}
+
 static enum gdn_status take_rope(struct config *c, const struct source *s)
 {
-    json_t *rope = json_object_get(s->text, "rope_parameters");
-    json_t *in = json_is_object(rope) ? rope : s->text;
-    const char *type = json_string_value(json_object_get(in, "rope_type"));
-    if (type && strcmp(type, "default") != 0)
-        return error_set(s->err, GDN_ERR_UNSUPPORTED, "%s: rope_type: found %.40s, need default",
-                         s->name, type);
+    json_t *in;
     double outer, part;
-    TRY(take_real(s, in, "rope_theta", 1.0, 1e15, 10000.0, &c->theta));
+    TRY(find_rope(s, &in));
+    TRY(take_real(s, s->text, "rope_theta", 1.0, 1e15, 10000.0, &outer));
+    TRY(take_real(s, in, "rope_theta", 1.0, 1e15, outer, &c->theta));
     TRY(take_real(s, s->text, "partial_rotary_factor", 0.0, 1.0, 0.25, &outer));
     TRY(take_real(s, in, "partial_rotary_factor", 0.0, 1.0, outer, &part));
     c->rot = (int32_t)((double)c->head_dim * part);
@@ -148,44 +208,44 @@ static enum gdn_status add_eos(struct config *c, const char *name, json_t *value
         json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= c->vocab)
-            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: need ids below %d", name,
-                             c->vocab);
+            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: found %s, need 0 to %d", name,
+                             show(id).text, c->vocab - 1);
         bool known = false;
         for (int32_t j = 0; j < c->eos_count; j++)
             known = known || c->eos[j] == (int32_t)json_integer_value(id);
         if (known) continue;
         if (c->eos_count == CONFIG_EOS)
-            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: need at most %d ids", name,
-                             CONFIG_EOS);
+            return error_set(err, GDN_ERR_INPUT, "%s: eos_token_id: found %d different ids, need "
+                             "at most %d", name, CONFIG_EOS + 1, CONFIG_EOS);
         c->eos[c->eos_count++] = (int32_t)json_integer_value(id);
+    }
+    return GDN_OK;
+}
+
+static enum gdn_status refuse_quantised(const struct source *s)
+{
+    static const char *const keys[] = {"quantization_config", "quantization"};
+    for (size_t i = 0; i < 2 * sizeof keys / sizeof *keys; i++) {
+        json_t *v = json_object_get(i < 2 ? s->top : s->text, keys[i % 2]);
+        if (v && !json_is_null(v))
+            return refuse(s, GDN_ERR_UNSUPPORTED, keys[i % 2], v,
+                          "none: this build reads f32, bf16 and f16");
     }
     return GDN_OK;
 }
 
 static enum gdn_status take_family(struct config *c, const struct source *s)
 {
-    const char *type = json_string_value(json_object_get(s->text, "model_type"));
-    if (!type) type = json_string_value(json_object_get(s->top, "model_type"));
-    if (!type)
-        return error_set(s->err, GDN_ERR_INPUT, "%s: model_type: found nothing, need a text",
-                         s->name);
-    c->family = family_find(type);
-    if (!c->family)
-        return error_set(s->err, GDN_ERR_UNSUPPORTED,
-                         "%s: model_type: found %.60s, this build runs %s", s->name, type,
-                         family_names());
-    if (json_object_get(s->top, "quantization_config") || json_object_get(s->top, "quantization"))
-        return error_set(s->err, GDN_ERR_UNSUPPORTED,
-                         "%s: the checkpoint is quantised, this build reads f32, bf16 and f16",
-                         s->name);
-    const char *act = json_string_value(json_object_get(s->text, "hidden_act"));
-    if (act && strcmp(act, "silu") != 0)
-        return error_set(s->err, GDN_ERR_UNSUPPORTED, "%s: hidden_act: found %.40s, need silu",
-                         s->name, act);
-    if (json_is_true(json_object_get(s->text, "attention_bias")))
-        return error_set(s->err, GDN_ERR_UNSUPPORTED,
-                         "%s: attention_bias: found true, need false", s->name);
-    return GDN_OK;
+    json_t *type = json_object_get(s->text, "model_type");
+    if (!type) type = json_object_get(s->top, "model_type");
+    if (!json_is_string(type)) return refuse(s, GDN_ERR_INPUT, "model_type", type, "a text");
+    c->family = family_find(json_string_value(type));
+    if (!c->family) return refuse(s, GDN_ERR_UNSUPPORTED, "model_type", type, family_names());
+    TRY(refuse_quantised(s));
+    TRY(take_text(s, s->text, "hidden_act", "silu"));
+    bool bias = false;
+    TRY(take_bool(s, s->text, "attention_bias", &bias));
+    return bias ? refuse(s, GDN_ERR_UNSUPPORTED, "attention_bias", json_true(), "false") : GDN_OK;
 }
 
 static enum gdn_status take_all(struct config *c, const struct source *s)
@@ -195,56 +255,73 @@ static enum gdn_status take_all(struct config *c, const struct source *s)
     TRY(take_real(s, s->text, "rms_norm_eps", 0.0, 1.0, 1e-6, &c->eps));
     TRY(take_layers(c, s));
     TRY(take_rope(c, s));
-    json_t *tied = json_object_get(s->text, "tie_word_embeddings");
-    if (!tied) tied = json_object_get(s->top, "tie_word_embeddings");
-    c->tied = json_is_true(tied);
+    TRY(take_bool(s, s->top, "tie_word_embeddings", &c->tied));
+    TRY(take_bool(s, s->text, "tie_word_embeddings", &c->tied));
     TRY(add_eos(c, s->name, json_object_get(s->text, "eos_token_id"), s->err));
     return add_eos(c, s->name, json_object_get(s->top, "eos_token_id"), s->err);
 }
 
-static json_t *load(const char *json, size_t len, const char *name, struct gdn_error *err)
+/* jansson's sentence quotes the file: what is not plain text must not reach a terminal. */
+static void make_plain(char *text)
+{
+    for (; *text; text++)
+        if (*text < ' ' || *text > '~') *text = '?';
+}
+
+static json_t *load(const struct source *s, const char *json, size_t len)
 {
     json_error_t where;
     json_t *top = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(top)) {
-        if (top)
-            error_set(err, GDN_ERR_INPUT, "%s: need a JSON object", name);
-        else
-            error_set(err, GDN_ERR_INPUT, "%s: line %d, byte %d: %.120s", name, where.line,
-                      where.position, where.text);
-        json_decref(top);
-        return NULL;
+    if (json_is_object(top)) return top;
+    if (top) {
+        error_set(s->err, GDN_ERR_INPUT, "%s: found %s, need an object", s->name, show(top).text);
+    } else {
+        make_plain(where.text);
+        error_set(s->err, GDN_ERR_INPUT, "%s: line %d, byte %d: %.120s", s->name, where.line,
+                  where.position, where.text);
     }
-    return top;
+    json_decref(top);
+    return NULL;
 }
 
 enum gdn_status config_parse(struct config *c, const char *json, size_t len, const char *name,
                              struct gdn_error *err)
 {
     *c = (struct config){0};
-    json_t *top = load(json, len, name, err);
-    if (!top) return GDN_ERR_INPUT;
-    json_t *text = json_object_get(top, "text_config");
-    if (!json_is_object(text)) text = top;
-    const struct source s = {.name = name, .top = top, .text = text, .err = err};
-    enum gdn_status status = take_all(c, &s);
-    json_decref(top);
+    struct source s = {.name = st_path_tail(name), .err = err};
+    s.top = s.text = load(&s, json, len);
+    if (!s.top) return GDN_ERR_INPUT;
+    enum gdn_status status = GDN_OK;
+    if (present(&s, "text_config")) {
+        json_t *text = json_object_get(s.top, "text_config");
+        if (json_is_object(text))
+            s.text = text;
+        else
+            status = bad(&s, "text_config", "an object");
+    }
+    if (status == GDN_OK) status = take_all(c, &s);
+    json_decref(s.top);
     return status;
+}
+
+static enum gdn_status take_generation(struct config *c, const struct source *s)
+{
+    c->sampling = false;
+    TRY(take_bool(s, s->top, "do_sample", &c->sampling));
+    TRY(add_eos(c, s->name, json_object_get(s->top, "eos_token_id"), s->err));
+    TRY(take_real(s, s->top, "temperature", 0.0, 100.0, 1.0, &c->temperature));
+    TRY(take_real(s, s->top, "top_p", 0.0, 1.0, 1.0, &c->top_p));
+    return take_int(s, "top_k", 0, WIDTH_LIMIT, 0, &c->top_k);
 }
 
 enum gdn_status config_parse_generation(struct config *c, const char *json, size_t len,
                                         const char *name, struct gdn_error *err)
 {
-    json_t *top = load(json, len, name, err);
-    if (!top) return GDN_ERR_INPUT;
-    const struct source s = {.name = name, .top = top, .text = top, .err = err};
-    c->sampling = json_is_true(json_object_get(top, "do_sample"));
-    enum gdn_status status = add_eos(c, name, json_object_get(top, "eos_token_id"), err);
-    if (status == GDN_OK)
-        status = take_real(&s, top, "temperature", 0.0, 100.0, 1.0, &c->temperature);
-    if (status == GDN_OK) status = take_real(&s, top, "top_p", 0.0, 1.0, 1.0, &c->top_p);
-    if (status == GDN_OK) status = take_int(&s, "top_k", 0, WIDTH_LIMIT, 0, &c->top_k);
-    json_decref(top);
+    struct source s = {.name = st_path_tail(name), .err = err};
+    s.top = s.text = load(&s, json, len);
+    if (!s.top) return GDN_ERR_INPUT;
+    enum gdn_status status = take_generation(c, &s);
+    json_decref(s.top);
     return status;
 }
 

@@ -6,12 +6,17 @@
 #include "base/checked.h"
 #include "base/memory.h"
 
+enum { NAMED = 5 }; /* faults that a sentence names, before it only counts them */
+
 struct loader {
     struct weights *w;
     const struct config *c;
     const char *path;
     struct gdn_error *err;
     bool *used; /* [shards.count] */
+    size_t faults;
+    struct gdn_error first; /* of the faults */
+    char others[240];       /* the names of the next */
 };
 
 /* ---- one tensor ----------------------------------------------------------------------------------- */
@@ -26,12 +31,13 @@ static bool our_type(enum st_dtype from, enum dtype *to)
     }
 }
 
+/* "[3, 4]"; "[]" for a scalar. */
 static void shape_text(char *out, size_t room, int rank, const int64_t *dim)
 {
-    size_t n = 0;
+    size_t n = (size_t)snprintf(out, room, "[");
     for (int i = 0; i < rank && n < room; i++)
         n += (size_t)snprintf(out + n, room - n, "%s%lld", i ? ", " : "", (long long)dim[i]);
-    if (rank == 0) snprintf(out, room, "a scalar");
+    if (n < room) snprintf(out + n, room - n, "]");
 }
 
 /* Middle axes of length 1 (the convolution's [C, 1, W]) do not count. */
@@ -47,29 +53,55 @@ static bool same_shape(const struct st_entry *e, int rank, const int64_t *dim)
     return i == rank;
 }
 
-static enum gdn_status find_entry(struct loader *l, const char *name, int rank, const int64_t *dim,
-                                  const struct shard_tensor **found)
+static void add_name(char *names, size_t room, const char *name)
 {
-    *found = shards_find(&l->w->shards, name);
-    char need[120];
+    const size_t n = strlen(names);
+    snprintf(names + n, room - n, "%s%.50s", n ? ", " : "", name);
+}
+
+/* A tensor is missing or of the wrong kind. Loading goes on, so that all such are counted. */
+static void fault(struct loader *l, enum gdn_status status, const char *where, const char *name,
+                  const char *found, const char *need)
+{
+    if (l->faults == 0)
+        error_set(&l->first, status, "%s: tensor %s: found %s, need %s", st_path_tail(where), name,
+                  found, need);
+    else if (l->faults < NAMED)
+        add_name(l->others, sizeof l->others, name);
+    l->faults++;
+}
+
+static enum gdn_status faults_found(struct loader *l)
+{
+    if (l->faults == 0) return GDN_OK;
+    if (l->faults == 1) return error_set(l->err, l->first.status, "%s", l->first.text);
+    return error_set(l->err, l->first.status, "%s; and %zu more: %s%s", l->first.text,
+                     l->faults - 1, l->others, l->faults > NAMED ? ", ..." : "");
+}
+
+/* NULL after a fault. */
+static const struct shard_tensor *find_entry(struct loader *l, const char *name, int rank,
+                                             const int64_t *dim)
+{
+    const struct shard_tensor *found = shards_find(&l->w->shards, name);
+    char need[120], have[160];
     shape_text(need, sizeof need, rank, dim);
-    if (!*found)
-        return error_set(l->err, GDN_ERR_INPUT, "%s: tensor %s is missing, need [%s]", l->path,
-                         name, need);
-    const struct st_entry *e = (*found)->entry;
-    enum dtype dtype;
-    if (!our_type(e->dtype, &dtype))
-        return error_set(l->err, GDN_ERR_UNSUPPORTED,
-                         "%s: tensor %s: found %s, this build reads F32, BF16 and F16",
-                         st_path_tail((*found)->file->path), name, st_dtype_name(e->dtype));
-    if (!same_shape(e, rank, dim)) {
-        char have[160];
-        shape_text(have, sizeof have, e->rank, e->shape);
-        return error_set(l->err, GDN_ERR_INPUT, "%s: tensor %s: found [%s], need [%s]",
-                         st_path_tail((*found)->file->path), name, have, need);
+    if (!found) {
+        fault(l, GDN_ERR_INPUT, l->path, name, "nothing", need);
+        return NULL;
     }
-    l->used[*found - l->w->shards.tensors] = true;
-    return GDN_OK;
+    const struct st_entry *e = found->entry;
+    enum dtype dtype;
+    l->used[found - l->w->shards.tensors] = true;
+    if (!our_type(e->dtype, &dtype)) {
+        fault(l, GDN_ERR_UNSUPPORTED, found->file->path, name, st_dtype_name(e->dtype),
+              "F32, BF16 or F16");
+        return NULL;
+    }
+    if (same_shape(e, rank, dim)) return found;
+    shape_text(have, sizeof have, e->rank, e->shape);
+    fault(l, GDN_ERR_INPUT, found->file->path, name, have, need);
+    return NULL;
 }
 
 static float value_at(const struct st_entry *e, size_t i)
@@ -98,12 +130,13 @@ static enum gdn_status copy_values(struct loader *l, struct weight *weight,
     return GDN_OK;
 }
 
+/* *out stays NULL after a fault. */
 static enum gdn_status take_tensor(struct loader *l, const char *name, bool small, int rank,
                                    const int64_t *dim, struct tensor **out)
 {
     struct weights *w = l->w;
-    const struct shard_tensor *found;
-    TRY(find_entry(l, name, rank, dim, &found));
+    const struct shard_tensor *found = find_entry(l, name, rank, dim);
+    if (!found) return GDN_OK;
     struct weight *weight = &w->list[w->count];
     weight->name = mem_text(name);
     if (!weight->name) return error_set(l->err, GDN_ERR_MEMORY, "no memory for a name");
@@ -242,12 +275,17 @@ static enum gdn_status find_prefix(struct loader *l)
     }
     return error_set(l->err, GDN_ERR_INPUT, "%s: tensor embed_tokens.weight is missing under "
                      "every known prefix (model., model.language_model., language_model.model.)",
-                     l->path);
+                     st_path_tail(l->path));
 }
 
 static bool begins(const char *name, const char *with)
 {
     return strncmp(name, with, strlen(with)) == 0;
+}
+
+static bool is_head(const char *name)
+{
+    return strcmp(name, "lm_head.weight") == 0 || strcmp(name, "language_model.lm_head.weight") == 0;
 }
 
 /* What is left over must be something we know and leave alone. */
@@ -264,15 +302,13 @@ static enum gdn_status account(struct loader *l)
             w->mtp++;
         } else if (begins(e->name, "model.visual.") || begins(e->name, "vision_tower.")) {
             w->vision++;
-        } else if (!(l->c->tied && strstr(e->name, "lm_head.weight"))) {
-            size_t n = strlen(names);
-            if (unknown++ < 5)
-                snprintf(names + n, sizeof names - n, "%s%.50s", n ? ", " : "", e->name);
+        } else if (!(l->c->tied && is_head(e->name))) {
+            if (unknown++ < NAMED) add_name(names, sizeof names, e->name);
         }
     }
     if (unknown == 0) return GDN_OK;
     return error_set(l->err, GDN_ERR_INPUT, "%s: %zu tensors have no place in this model: %s%s",
-                     l->path, unknown, names, unknown > 5 ? ", ..." : "");
+                     st_path_tail(l->path), unknown, names, unknown > NAMED ? ", ..." : "");
 }
 
 static enum gdn_status take_head(struct loader *l)
@@ -301,6 +337,7 @@ static enum gdn_status take_everything(struct loader *l)
     snprintf(name, sizeof name, "%snorm.weight", w->prefix);
     TRY(take_norm(l, name, c->D, &w->final));
     TRY(take_head(l));
+    TRY(faults_found(l));
     return account(l);
 }
 

@@ -149,7 +149,7 @@ static inline void redirect(int fd, const char *path, int flags)
 }
 
 /* Starts it with standard streams in files; `out` may be another place for its answer. */
-static inline pid_t start(const char *in, const char *out, char *const *args)
+static inline pid_t start(const char *in, const char *out, const char *const *args)
 {
     const pid_t child = fork();
     assert_true(child >= 0);
@@ -157,7 +157,7 @@ static inline pid_t start(const char *in, const char *out, char *const *args)
     redirect(0, in, O_RDONLY);
     redirect(1, out, O_WRONLY | O_CREAT | O_TRUNC);
     redirect(2, "stderr", O_WRONLY | O_CREAT | O_TRUNC);
-    execv(GDN_BIN_DIR "/gdn", args);
+    execv(GDN_BIN_DIR "/gdn", (char *const *)(size_t)args);
     _exit(127);
 }
 
@@ -182,11 +182,10 @@ static inline void finish(pid_t child)
 
 static inline int run_with(const char *in, const char *out, const char *const *words)
 {
-    char *args[40] = {(char[]){"gdn"}};
-    int n = 1;
-    for (; words[n - 1]; n++) {
+    const char *args[40] = {"gdn"};
+    for (int n = 1; words[n - 1]; n++) {
         assert_true(n < 39);
-        args[n] = (char *)(size_t)words[n - 1];
+        args[n] = words[n - 1];
     }
     finish(start(in, out, args));
     return ran.code;

@@ -50,7 +50,7 @@ struct machine {
     struct delta_slots delta;
     struct conv_slots conv;
     struct kv_pages pages;
-    struct tensor weight;
+    struct tensor held[2]; /* a form's own: a weight, dense states */
     union {
         struct delta_args delta;
         struct conv_args conv;

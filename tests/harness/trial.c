@@ -32,6 +32,13 @@ double *trial_made(const struct trial *t, int piece)
     return make_values(t, &p->want, p->first, p->count, (uint64_t)piece + 1);
 }
 
+int trial_piece(const struct trial *t, const char *name)
+{
+    for (int i = 0; i < t->pieces; i++)
+        if (strcmp(t->piece[i].box.name, name) == 0) return i;
+    GDN_CHECK(false, "a call has no %s", name);
+}
+
 double *trial_values(const struct trial *t, int piece)
 {
     const struct piece *p = &t->piece[piece];
@@ -194,6 +201,10 @@ const struct rows *trial_rows(struct trial *t, int start)
     const int B = t->manner.parts ? t->manner.part.sequences : s->B;
     const int32_t zero = first[from];
     for (int b = from; b <= from + B; b++) first[b] -= zero;
+    if (t->manner.parts && B == 1) {
+        first[from + 1] = t->manner.part.rows;
+        pos[from] += t->manner.part.row - zero;
+    }
     t->ragged = true;
     t->rows = (struct rows){.B = B, .T = first[from + B]};
     t->rows.start = trial_table(t, "start", first + from, B + 1);

@@ -46,7 +46,8 @@ struct proof {
     void (*cost)(const struct shape *s, double *bytes, double *flops);
 };
 
-/* Rows [row, row + rows) and sequences [sequence, sequence + sequences) of the whole case. */
+/* Rows [row, row + rows) and sequences [sequence, sequence + sequences) of the whole case. Of one
+ * sequence it may be a stretch of rows. */
 struct part {
     int row, rows, sequence, sequences;
 };
@@ -114,6 +115,8 @@ const struct rows *trial_rows(struct trial *t, int start);
 bool trial_forward(struct trial *t);
 bool trial_backward(struct trial *t);
 
+/* The piece of this name; it must be there. */
+int trial_piece(const struct trial *t, const char *name);
 /* Elements of a piece in order after the last call; the caller gives them back. */
 double *trial_values(const struct trial *t, int piece);
 /* The same numbers as trial_open made for a piece. */

@@ -62,6 +62,7 @@ static const struct shape speculating[] = {{.Hk = 1, .R = 2, .D = 4, .slots = 32
 #define OVER_PAGES {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40}
 static const struct law laws[] = {
     FORM_LAW(cuts, shapes, OVER_PAGES),
+    FORM_LAW(sizes, speculating, {.tokens = 1100}),
     FORM_LAW(drafts, speculating, USUAL_EXTENT),
     FORM_LAW(rounds, speculating, USUAL_EXTENT),
     FORM_LAW(together, shapes, USUAL_EXTENT),

@@ -18,8 +18,8 @@ static void lay(struct machine *m)
     c->x = machine_state(m, "ring", c->dtype, (int64_t)FORM_SLOTS * c->ring * s->D, false);
     void *w = machine_state(m, "w", m->wide ? DTYPE_F64 : DTYPE_F32, (int64_t)s->D * s->W, true);
     machine_fill(m, w, 3);
-    m->weight = tensor_over(w, m->wide ? DTYPE_F64 : DTYPE_F32, 2, (int64_t[]){s->D, s->W});
-    m->args.conv = (struct conv_args){.x = &m->field[0].t, .w = &m->weight, .y = &m->field[1].t,
+    m->held[0] = tensor_over(w, m->wide ? DTYPE_F64 : DTYPE_F32, 2, (int64_t[]){s->D, s->W});
+    m->args.conv = (struct conv_args){.x = &m->field[0].t, .w = &m->held[0], .y = &m->field[1].t,
                                       .rows = &m->rows, .slots = c};
 }
 

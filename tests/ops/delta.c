@@ -1,5 +1,6 @@
 /* Proof of op_delta: the gated delta rule, one decay a head or one a key channel, grouped heads, ragged
- * sequences, dense state in and out; and single calls on slots, whose laws are in delta_slots.c. */
+ * sequences, dense state in and out (weight: its type); and single calls on slots, whose laws are in
+ * delta_slots.c. */
 #include <math.h>
 
 #include "harness/suite.h"
@@ -33,7 +34,7 @@ static struct delta_slots *lay_slots(struct trial *t, const struct shape *s)
 
 static void build(struct trial *t, const struct shape *s)
 {
-    const enum dtype act = (enum dtype)s->act;
+    const enum dtype act = (enum dtype)s->act, state = (enum dtype)s->weight;
     const int64_t T = s->T, Hk = s->Hk, Hv = (int64_t)s->Hk * s->R, Dk = s->Dk, Dv = s->Dv;
     struct delta_args *a = &t->args.delta;
     a->q = IN(t, .name = "q", .dtype = act, .per = PER_ROW, DIM(T, Hk, Dk), .window = true,
@@ -47,10 +48,10 @@ static void build(struct trial *t, const struct shape *s)
     a->beta = IN(t, .name = "beta", .per = PER_ROW, DIM(T, Hv), .fill = FILL_SHARE,
                  .scale = s->option & FULL_BETA ? 1.9 : 1);
     if (s->option & STATE_IN)
-        a->S0 = IN(t, .name = "S0", .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
+        a->S0 = IN(t, .name = "S0", .dtype = state, .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
     a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hv, Dv));
     if (s->option & STATE_OUT)
-        a->S1 = OUT(t, .name = "S1", .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
+        a->S1 = OUT(t, .name = "S1", .dtype = state, .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
     if (s->slots) a->slots = lay_slots(t, s);
     a->rows = trial_rows(t, s->start);
 }
@@ -68,7 +69,8 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(Dk, EDGE_WIDTHS), AXIS(Dv, EDGE_WIDTHS), AXIS(Hk, 1, 1, 2, 3),
     AXIS(R, 1, 2, 3, 4), AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 0, 1),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3),
+    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_F32, DTYPE_BF16),
+    AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3),
     AXIS(decay, 0, 0, 1, 2), AXIS(option, 0, 1, 2, 3, 4, 5, 6, 7, 14, 15)};
 enum { DENSE_CALLS = 3 }; /* the first ones below: those with a backward */
 static const struct shape calls[] = {
