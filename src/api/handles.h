@@ -25,6 +25,7 @@ struct gdn_session {
     int32_t slot;
     bool live;
     bool ready; /* best tokens below belong to the last token fed */
+    bool fresh; /* the step at hand wrote them */
     int32_t best_count;
     int32_t best_ids[ENGINE_BEST];
     float best_values[ENGINE_BEST];

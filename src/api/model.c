@@ -15,16 +15,14 @@ static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64
         *dtype = DTYPE_F64;
         return GDN_OK;
     }
-    return error_set(err, GDN_ERR_USAGE, "%s: need GDN_F32 or GDN_BF16", what);
+    return error_set(err, GDN_ERR_USAGE, "%s: found %d, need GDN_F32 or GDN_BF16%s", what,
+                     (int)type, f64 ? " or GDN_F64" : "");
 }
 
 static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
 {
     struct gdn_options *o = &m->options;
     struct engine_options *e = &m->engine_options;
-    if (o->size != sizeof *o)
-        return error_set(err, GDN_ERR_USAGE, "options.size: found %zu, need %zu", o->size,
-                         sizeof *o);
     if (o->sessions < 1 || o->sessions > 65536)
         return error_set(err, GDN_ERR_USAGE, "options.sessions: found %d, need 1 to 65536",
                          o->sessions);
@@ -56,7 +54,7 @@ static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
 {
     char path[4096];
     if (!file_join(path, sizeof path, folder, "tokenizer.json"))
-        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", st_path_tail(folder));
     if (!file_exists(path)) return GDN_OK;
     TRY(tokenizer_open(path, 0, &m->tokenizer, err));
     if (tokenizer_count(m->tokenizer) > m->config.vocab)
@@ -68,19 +66,20 @@ static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
 static enum gdn_status open_model(struct gdn_model *m, const char *path, struct gdn_error *err)
 {
     TRY(check_options(m, err));
+    if (!path) return error_set(err, GDN_ERR_USAGE, "path: found NULL, need a model folder");
     if (!file_exists(path))
-        return error_set(err, GDN_ERR_INPUT, "%s: no such file or folder", path);
+        return error_set(err, GDN_ERR_INPUT, "%s: no such file or folder", st_path_tail(path));
     if (!file_is_folder(path))
         return error_set(err, GDN_ERR_INPUT,
                          "%s: found a file, need a model folder (config.json and safetensors)",
-                         path);
+                         st_path_tail(path));
     TRY(config_open(&m->config, path, err));
     TRY(check_context(m, err));
     TRY(open_tokenizer(m, path, err));
     TRY(weights_open(&m->weights, &m->config, path, err));
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~0u, err);
-    if (!m->device) return err && err->status != GDN_OK ? err->status : GDN_ERR_DEVICE;
+    if (!m->device) return err->status;
     m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
     if (!m->sessions)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);
@@ -90,7 +89,13 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
 enum gdn_status gdn_model_open(const char *path, const struct gdn_options *options,
                                gdn_model **model, struct gdn_error *err)
 {
+    struct gdn_error own = {0};
+    if (!err) err = &own;
     *model = NULL;
+    /* Before anything behind it is read: the caller's struct may be of another version. */
+    if (options && options->size != sizeof *options)
+        return error_set(err, GDN_ERR_USAGE, "options.size: found %zu, need %zu", options->size,
+                         sizeof *options);
     struct gdn_model *m = mem_take(sizeof *m);
     if (!m) return error_set(err, GDN_ERR_MEMORY, "no memory for a model");
     m->options = options ? *options : gdn_options_default();

@@ -14,6 +14,15 @@ static enum gdn_status check_live(const struct gdn_session *s, struct gdn_error 
     return error_set(err, GDN_ERR_USAGE, "the session is not open");
 }
 
+/* Live, and no step of it failed half-way. */
+static enum gdn_status check_usable(const struct gdn_session *s, struct gdn_error *err)
+{
+    TRY(check_live(s, err));
+    if (s->model->engine.state.slot[s->slot].status == SLOT_LIVE) return GDN_OK;
+    return error_set(err, GDN_ERR_USAGE, "the session is not usable: an earlier step of it failed "
+                     "half-way");
+}
+
 enum gdn_status gdn_session_new(gdn_model *m, gdn_session **session, struct gdn_error *err)
 {
     *session = NULL;
@@ -36,17 +45,17 @@ void gdn_session_free(gdn_session *s)
 
 int32_t gdn_session_position(const gdn_session *s)
 {
-    return s->live ? s->model->engine.state.slot[s->slot].position : 0;
+    return s && s->live ? s->model->engine.state.slot[s->slot].position : 0;
 }
 
 int32_t gdn_session_rewindable(const gdn_session *s)
 {
-    return s->live ? state_length(&s->model->engine.state, s->slot) : 0;
+    return check_usable(s, NULL) == GDN_OK ? state_length(&s->model->engine.state, s->slot) : 0;
 }
 
 enum gdn_status gdn_session_rewind(gdn_session *s, int32_t n, struct gdn_error *err)
 {
-    TRY(check_live(s, err));
+    TRY(check_usable(s, err));
     TRY(state_rewind(&s->model->engine.state, s->slot, n, err));
     if (n > 0) s->ready = false;
     return GDN_OK;
@@ -55,10 +64,8 @@ enum gdn_status gdn_session_rewind(gdn_session *s, int32_t n, struct gdn_error *
 enum gdn_status gdn_session_fork(const gdn_session *s, gdn_session **fork, struct gdn_error *err)
 {
     *fork = NULL;
-    TRY(check_live(s, err));
+    TRY(check_usable(s, err));
     struct gdn_model *m = s->model;
-    if (m->engine.state.slot[s->slot].status != SLOT_LIVE)
-        return error_set(err, GDN_ERR_USAGE, "the session failed half-way and cannot be forked");
     const int32_t slot = state_fork(&m->engine.state, s->slot);
     if (slot < 0)
         return error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
@@ -102,7 +109,7 @@ static void keep_best(void *context, int piece, const struct best *best)
     s->best_count = best->n;
     memcpy(s->best_ids, best->ids, sizeof *best->ids * (size_t)best->n);
     memcpy(s->best_values, best->values, sizeof *best->values * (size_t)best->n);
-    s->ready = true;
+    s->ready = s->fresh = true;
 }
 
 /* At most this many sessions in one call: their pieces stand on the stack. */
@@ -118,7 +125,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
     struct piece pieces[BATCH];
     for (int i = 0; i < count; i++) {
         const struct gdn_feed *f = &feeds[i];
-        TRY(check_live(f->session, err));
+        TRY(check_usable(f->session, err));
         if (f->session->model != feeds[0].session->model)
             return error_set(err, GDN_ERR_USAGE, "the sessions of one batch are of one model");
         if (f->n > INT32_MAX)
@@ -127,7 +134,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
                                                                                      : f->n;
         pieces[i] = (struct piece){.slot = f->session->slot, .ids = f->ids, .n = (int32_t)f->n,
                                    .first_logits = (int32_t)first, .best = !draft};
-        if (f->n > 0) f->session->ready = false;
+        f->session->fresh = false;
     }
     struct relay relay = {.feeds = feeds, .sink = sink};
     const struct sink inner = {.context = &relay,
@@ -135,7 +142,12 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
                                .hidden = sink && sink->hidden ? relay_hidden : NULL,
                                .loss = sink && sink->loss ? relay_loss : NULL,
                                .best = draft ? NULL : keep_best};
-    return engine_step(&feeds[0].session->model->engine, pieces, count, draft, &inner, err);
+    struct engine *engine = &feeds[0].session->model->engine;
+    const enum gdn_status status = engine_step(engine, pieces, count, draft, &inner, err);
+    /* The engine took these tokens back, but the distribution before them is written over. */
+    for (int i = 0; status != GDN_OK && i < count; i++)
+        if (feeds[i].n == 1 && feeds[i].session->fresh) feeds[i].session->ready = false;
+    return status;
 }
 
 enum gdn_status gdn_step(const struct gdn_feed *feeds, int count, const struct gdn_sink *sink,
@@ -169,7 +181,7 @@ int32_t gdn_session_commit(gdn_session *s, int32_t n)
 enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sampling, int32_t *id,
                                    struct gdn_error *err)
 {
-    TRY(check_live(s, err));
+    TRY(check_usable(s, err));
     if (!s->ready)
         return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
     struct rng rng = {.seed = sampling->seed, .counter = (uint64_t)gdn_session_position(s)};

@@ -39,6 +39,10 @@ enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages,
     if (count > CHAT_MESSAGES_MAX)
         return error_set(err, GDN_ERR_USAGE, "found %zu messages, need at most %d", count,
                          CHAT_MESSAGES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (!messages[i].role || !messages[i].content)
+            return error_set(err, GDN_ERR_USAGE, "message %zu: found NULL, need a role and a text",
+                             i);
     struct chat_message *inner = mem_take_array(count, sizeof *inner);
     if (!inner) return error_set(err, GDN_ERR_MEMORY, "no memory for %zu messages", count);
     for (size_t i = 0; i < count; i++)

@@ -17,8 +17,8 @@ static void add_size(struct bytes *out, const char *name, int64_t bytes, const c
     double value = (double)bytes;
     int unit = 0;
     for (; value >= 999.5 && unit < 4; unit++) value /= 1000;
-    bytes_addf(out, "  %-18s %.*f %s%s%s\n", name, unit && value < 99.95 ? 1 : 0, value, units[unit],
-               *note ? ", " : "", note);
+    bytes_addf(out, "  %-18s %.*f %s%s%s\n", name, unit && value < 99.95 ? 1 : 0, value,
+               units[unit], *note ? ", " : "", note);
 }
 
 static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_t context)
@@ -28,8 +28,9 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     bytes_addf(out, "\nShape\n  layers             %d: %d gated-delta, %d attention\n", i->layers,
                i->delta_layers, i->attention_layers);
     bytes_addf(out, "  width              %d, feed-forward %d\n", i->width, i->ffn);
-    bytes_addf(out, "  delta heads        %d for keys of %d, %d for values of %d, convolution of %d\n",
-               i->key_heads, i->key_width, i->value_heads, i->value_width, i->taps);
+    bytes_addf(out, "  delta heads        %d for keys of %d, %d for values of %d, "
+               "convolution of %d\n", i->key_heads, i->key_width, i->value_heads, i->value_width,
+               i->taps);
     bytes_addf(out, "  attention heads    %d of %d, %d for keys and values, %d rotary\n", i->heads,
                i->head_width, i->kv_heads, i->rotary);
     bytes_addf(out, "  vocabulary         %d rows, head %s\n", i->vocab,

@@ -47,7 +47,7 @@ enum gdn_status input_read(const char *path, size_t limit, char **text, size_t *
     return file_read(path, limit, text, len, err);
 }
 
-/* ---- ids ------------------------------------------------------------------------------------------------ */
+/* ---- ids ------------------------------------------------------------------------------------- */
 
 enum { ID_FILE_BYTES = 1 << 28 };
 
@@ -92,7 +92,7 @@ void id_file_close(struct id_file *file)
     *file = (struct id_file){0};
 }
 
-/* ---- prompts ---------------------------------------------------------------------------------------------- */
+/* ---- prompts --------------------------------------------------------------------------------- */
 
 static enum gdn_status tokens(const gdn_model *model, const struct prompt *p, int32_t *ids,
                               size_t *count, struct gdn_error *err)

@@ -1,4 +1,4 @@
-/* input.h: what commands are given to read: texts, and files of token ids. "-" is standard input. */
+/* input.h: what commands are given to read: texts, and files of token ids. "-" is stdin. */
 #ifndef CLI_INPUT_H
 #define CLI_INPUT_H
 

@@ -148,7 +148,8 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
 static void describe(struct options *o, struct logits_settings *s)
 {
     options_group(o, "Input");
-    options_text(o, "--ids", &s->ids, "FILE", "token ids between white space or commas; - is stdin");
+    options_text(o, "--ids", &s->ids, "FILE",
+                 "token ids between white space or commas; - is stdin");
     options_text(o, "--cuts", &s->cuts, "N,N,...",
                  "feed the ids in pieces of these lengths, repeating the last");
     options_text(o, "--batch-with", &s->beside, "FILE",
@@ -187,7 +188,7 @@ const struct command command_logits = {
     .summary = "Write the logits of a sequence of token ids to a file",
     .examples = "logits models/demo --ids ids.txt --out out.safetensors --last 1\n"
                 "logits models/demo --ids ids.txt --out out.safetensors --hidden --cuts 1,5,16",
-    .notes = "The file holds f32 tensors: logits [ids, vocabulary] and, with --hidden, hidden.0 (the\n"
-             "embedding), hidden.1 to hidden.L-1 (after each layer but the last) and hidden.L (after\n"
-             "the final norm), each [ids, width]. It appears when it is complete.",
+    .notes = "The file holds f32 tensors: logits [ids, vocabulary] and, with --hidden, hidden.0\n"
+             "(the embedding), hidden.1 to hidden.L-1 (after each layer but the last) and\n"
+             "hidden.L (after the final norm), each [ids, width]. It appears when it is complete.",
 };

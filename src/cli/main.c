@@ -1,4 +1,4 @@
-/* main.c: the program `gdn`: finds the command, runs it, and turns what came of it into an exit code.
+/* main.c: the program `gdn`: finds the command, runs it, turns what came of it into an exit code.
  *
  * Standard output carries answers, standard error everything else. The program ends with the value
  * of enum gdn_status, or with 128 + the signal that stopped it. */

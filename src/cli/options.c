@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 
-/* ---- the table ----------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static void add(struct options *o, const struct option *row)
 {
@@ -52,7 +52,7 @@ void options_choice(struct options *o, const char *name, int *to, const char *wo
                             .fallback = fallback, .help = help});
 }
 
-/* ---- reading one value ------------------------------------------------------------------------------ */
+/* ---- reading one value ----------------------------------------------------------------------- */
 
 static bool read_integer(const struct option *row, const char *text)
 {
@@ -120,7 +120,7 @@ static enum gdn_status read_value(const struct option *row, const char *text, st
     }
 }
 
-/* ---- reading a line ---------------------------------------------------------------------------------- */
+/* ---- reading a line -------------------------------------------------------------------------- */
 
 static const struct option *find(const struct options *o, const char *arg, size_t len)
 {
@@ -189,7 +189,7 @@ enum gdn_status options_read(struct options *o, int argc, char **argv, struct gd
     return GDN_OK;
 }
 
-/* ---- help and suggestions ----------------------------------------------------------------------------- */
+/* ---- help and suggestions -------------------------------------------------------------------- */
 
 void options_print(const struct options *o, struct bytes *page)
 {

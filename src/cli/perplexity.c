@@ -119,9 +119,9 @@ static enum gdn_status print_score(const struct job *job, struct gdn_error *err)
                    (long long)score->tokens, (long long)score->windows,
                    (long long)job->settings->window);
     } else {
-        bytes_addf(&out, "%.5f nats per token, perplexity %.4f, over %lld tokens in %lld windows of "
-                   "%lld\n", mean, exp(mean), (long long)score->tokens, (long long)score->windows,
-                   (long long)job->settings->window);
+        bytes_addf(&out, "%.5f nats per token, perplexity %.4f, over %lld tokens in %lld windows "
+                   "of %lld\n", mean, exp(mean), (long long)score->tokens,
+                   (long long)score->windows, (long long)job->settings->window);
     }
     return output_bytes(&out, err);
 }
@@ -179,8 +179,8 @@ const struct command command_perplexity = {
     .examples = "perplexity models/demo book.txt\n"
                 "perplexity models/demo book.txt --limit 32768 --json\n"
                 "xz -dc book.txt.xz | gdn perplexity models/demo -",
-    .notes = "The text is cut into windows that do not overlap. Each begins with an empty state; no token\n"
-             "is added; every token but its first is scored. A last window of one token is dropped.\n"
-             "Control tokens may be spelled in the text, as <|endoftext|> between documents. FILE may\n"
-             "be - for standard input.",
+    .notes = "The text is cut into windows that do not overlap. Each begins with an empty state;\n"
+             "no token is added; every token but its first is scored. A last window of one token\n"
+             "is dropped. Control tokens may be spelled in the text, as <|endoftext|> between\n"
+             "documents. FILE may be - for standard input.",
 };

@@ -43,7 +43,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- the prompt --------------------------------------------------------------------------------------- */
+/* ---- the prompt ------------------------------------------------------------------------------ */
 
 static enum gdn_status check_settings(const struct run_settings *s, struct gdn_error *err)
 {
@@ -89,7 +89,7 @@ static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
     return GDN_OK;
 }
 
-/* ---- how to choose -------------------------------------------------------------------------------------- */
+/* ---- how to choose --------------------------------------------------------------------------- */
 
 static void choose_sampling(struct job *job)
 {
@@ -108,7 +108,7 @@ static void choose_sampling(struct job *job)
     how->seed = s->seed < 0 ? drawn : (uint64_t)s->seed;
 }
 
-/* ---- the answer ------------------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 /* In pieces, so that Ctrl-C is seen. */
 static enum gdn_status feed_prompt(struct job *job, struct gdn_error *err)
@@ -204,7 +204,7 @@ static enum gdn_status run_job(struct job *job, double start, struct gdn_error *
     return GDN_OK;
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------ */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static void describe(struct options *o, struct run_settings *s)
 {
@@ -258,7 +258,7 @@ const struct command command_run = {
                 "run models/demo \"Once upon a time\" --raw -n 100 --temp 0.7 --seed 1\n"
                 "run models/demo --ids ids.txt -n 20 --temp 0 --print-ids\n"
                 "run models/demo < question.txt",
-    .notes = "Without PROMPT, or with -, the prompt is read from standard input. The answer ends with\n"
-             "any of the model's end tokens, after -n tokens, or when the context is full. Ctrl-C\n"
-             "ends it after the current token; a second one ends the program.",
+    .notes = "Without PROMPT, or with -, the prompt is read from standard input. The answer ends\n"
+             "with any of the model's end tokens, after -n tokens, or when the context is full.\n"
+             "Ctrl-C ends it after the current token; a second one ends the program.",
 };

@@ -168,8 +168,8 @@ static enum gdn_status take_rope(struct config *c, const struct source *s)
     TRY(take_real(s, in, "partial_rotary_factor", 0.0, 1.0, outer, &part));
     c->rot = (int32_t)((double)c->head_dim * part);
     if (c->rot % 2 != 0)
-        return error_set(s->err, GDN_ERR_INPUT, "%s: partial_rotary_factor: %d of %d dimensions "
-                         "would turn, need an even number", s->name, c->rot, c->head_dim);
+        return error_set(s->err, GDN_ERR_INPUT, "%s: partial_rotary_factor: found %d of %d "
+                         "dimensions that turn, need an even number", s->name, c->rot, c->head_dim);
     return GDN_OK;
 }
 
@@ -193,10 +193,12 @@ static enum gdn_status take_sizes(struct config *c, const struct source *s)
         return bad(s, "num_attention_heads", "a multiple of num_key_value_heads");
     if (c->Hv % c->Hk != 0)
         return bad(s, "linear_num_value_heads", "a multiple of linear_num_key_heads");
-    if ((int64_t)c->Hk * c->Dk > WIDTH_LIMIT || (int64_t)c->Hv * c->Dv > WIDTH_LIMIT ||
-        (int64_t)c->Hq * c->head_dim > WIDTH_LIMIT)
-        return error_set(s->err, GDN_ERR_INPUT, "%s: heads times head size: need at most %d",
-                         s->name, WIDTH_LIMIT);
+    const int64_t widths[] = {(int64_t)c->Hk * c->Dk, (int64_t)c->Hv * c->Dv,
+                              (int64_t)c->Hq * c->head_dim};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (widths[i] > WIDTH_LIMIT)
+            return error_set(s->err, GDN_ERR_INPUT, "%s: heads times head size: found %lld, need "
+                             "at most %d", s->name, (long long)widths[i], WIDTH_LIMIT);
     return GDN_OK;
 }
 
@@ -331,13 +333,13 @@ enum gdn_status config_open(struct config *c, const char *folder, struct gdn_err
     char *json;
     size_t len;
     if (!file_join(path, sizeof path, folder, "config.json"))
-        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", st_path_tail(folder));
     TRY(file_read(path, FILE_LIMIT, &json, &len, err));
     enum gdn_status status = config_parse(c, json, len, path, err);
     mem_give(json);
     if (status != GDN_OK) return status;
     if (!file_join(path, sizeof path, folder, "generation_config.json"))
-        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
+        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", st_path_tail(folder));
     if (!file_exists(path)) return GDN_OK;
     TRY(file_read(path, FILE_LIMIT, &json, &len, err));
     status = config_parse_generation(c, json, len, path, err);

@@ -285,7 +285,13 @@ static bool begins(const char *name, const char *with)
 
 static bool is_head(const char *name)
 {
-    return strcmp(name, "lm_head.weight") == 0 || strcmp(name, "language_model.lm_head.weight") == 0;
+    return strcmp(name, "lm_head.weight") == 0 ||
+           strcmp(name, "language_model.lm_head.weight") == 0;
+}
+
+static bool is_mtp(const char *name)
+{
+    return begins(name, "mtp.") || begins(name, "model.mtp.") || begins(name, "language_model.mtp.");
 }
 
 /* What is left over must be something we know and leave alone. */
@@ -298,7 +304,7 @@ static enum gdn_status account(struct loader *l)
         const struct st_entry *e = w->shards.tensors[i].entry;
         w->file_bytes += (int64_t)e->bytes;
         if (l->used[i]) continue;
-        if (begins(e->name, "mtp.") || begins(e->name, "model.mtp.")) {
+        if (is_mtp(e->name)) {
             w->mtp++;
         } else if (begins(e->name, "model.visual.") || begins(e->name, "vision_tower.")) {
             w->vision++;

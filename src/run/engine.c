@@ -48,16 +48,17 @@ static bool take_buffers(struct engine *e)
     e->best_lse = dev->take(dev, (size_t)e->state.slots * sizeof *e->best_lse);
     e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
     e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
-    return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 && e->best_ids &&
-           e->best_values && e->best_lse;
+    return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 &&
+           e->best_ids && e->best_values && e->best_lse;
 }
 
 enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
                             int32_t vocab, struct device *device, const struct engine_options *o,
                             struct gdn_error *err)
 {
-    *e = (struct engine){.config = c, .weights = w, .device = device, .compute = o->compute, .fast = o->fast,
-                         .max_rows = rows_of_pass(o), .vocab = vocab};
+    *e = (struct engine){.config = c, .weights = w, .device = device,
+                         .compute = o->compute, .fast = o->fast, .max_rows = rows_of_pass(o),
+                         .context = o->context, .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
     struct layer_shape *shape = mem_take_array((size_t)c->layers, sizeof *shape);
     if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", c->layers);
@@ -301,9 +302,10 @@ static enum gdn_status check_pieces(const struct engine *e, const struct piece *
         for (int j = 0; j < i; j++)
             if (pieces[j].slot == p->slot)
                 return error_set(err, GDN_ERR_USAGE, "a sequence stands twice in one batch");
-        if (draft && (p->n > BLOCK || e->state.entries < 2 * BLOCK))
+        const int32_t most = BLOCK < e->max_rows ? BLOCK : e->max_rows;
+        if (draft && (p->n > most || e->state.entries < 2 * BLOCK))
             return error_set(err, GDN_ERR_USAGE, "a draft of %d tokens: need at most %d, in a "
-                             "session opened to speculate", p->n, BLOCK);
+                             "session opened to speculate", p->n, most);
         for (int32_t r = 0; r < p->n; r++)
             if (p->ids[r] < 0 || p->ids[r] >= e->config->vocab)
                 return error_set(err, GDN_ERR_USAGE, "token %d: found id %d, need 0 to %d", r,
@@ -312,16 +314,30 @@ static enum gdn_status check_pieces(const struct engine *e, const struct piece *
     return GDN_OK;
 }
 
-/* The next stretches, piece after piece, until the pass is full; done[] counts rows behind us. */
+/* The next stretches, piece after piece, until the pass is full; done[] counts rows behind us. A
+ * draft is never cut: its position does not move, so the rest would begin where it began. */
 static void cut_pass(struct step *s, int count, const int32_t *done)
 {
     s->B = s->T = 0;
     for (int i = 0; i < count && s->T < s->e->max_rows; i++) {
         int32_t left = s->pieces[i].n - done[i], room = s->e->max_rows - s->T;
         if (left == 0) continue;
+        if (left > room && s->draft) return;
         if (left > room) left = room;
         s->stretch[s->B++] = (struct stretch){i, done[i], left, s->T};
         s->T += left;
+    }
+}
+
+/* A pass failed. Drafts are undecided no more, for their rows may have been written over, and what
+ * an earlier pass appended to a piece of one row is taken back. */
+static void undo(struct step *s, int count, const int32_t *done)
+{
+    struct state *st = &s->e->state;
+    for (int i = 0; i < count; i++) {
+        const struct piece *p = &s->pieces[i];
+        state_drafted(st, p->slot, 0);
+        if (!s->draft && p->n == 1 && done[i] == 1) state_rewind(st, p->slot, 1, NULL);
     }
 }
 
@@ -352,6 +368,7 @@ static enum gdn_status run_passes(struct step *s, int count, int32_t *done, stru
         run_pass(s);
         mem_guard_lower();
         const enum gdn_status status = pass_status(&s->pass);
+        if (status != GDN_OK) undo(s, count, done);
         finish_pass(s, done, status);
         if (status != GDN_OK)
             return error_set(err, status, "a pass of %d rows failed: %s", s->T,
@@ -366,12 +383,11 @@ enum gdn_status engine_step(struct engine *e, const struct piece *pieces, int co
     static const struct sink none = {0};
     TRY(check_pieces(e, pieces, count, draft, err));
     for (int i = 0; i < count; i++)
-        if ((int64_t)e->state.slot[pieces[i].slot].position + pieces[i].n >
-            (int64_t)e->state.row_pages * PAGE)
+        if ((int64_t)e->state.slot[pieces[i].slot].position + pieces[i].n > e->context)
             return error_set(err, GDN_ERR_USAGE,
-                             "the sequence would have %lld tokens, its context holds %lld",
+                             "the sequence would have %lld tokens, its context holds %d",
                              (long long)e->state.slot[pieces[i].slot].position + pieces[i].n,
-                             (long long)e->state.row_pages * PAGE);
+                             e->context);
     struct step s = {.e = e, .pieces = pieces, .sink = sink ? sink : &none, .draft = draft,
                      .stretch = e->stretch};
     memset(e->done, 0, sizeof *e->done * (size_t)count);

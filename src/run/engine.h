@@ -31,7 +31,7 @@ struct engine {
     struct device *device;
     enum dtype compute;
     bool fast;
-    int32_t max_rows, head_rows, vocab; /* vocab: rows that may be chosen */
+    int32_t max_rows, head_rows, context, vocab; /* vocab: rows that may be chosen */
     struct state state;
     struct arena data, meta;
     struct layer_call *calls;
@@ -83,7 +83,8 @@ struct sink {
 };
 
 /* Runs all pieces (slots all different). With `draft` no position moves: state_commit decides, and
- * pieces have at most 16 rows. */
+ * pieces have at most 16 rows (and no more than a pass). After a failure a piece of one row is as
+ * if it had not been asked for; a longer one that was half-way is unusable. */
 enum gdn_status engine_step(struct engine *engine, const struct piece *pieces, int count,
                             bool draft, const struct sink *sink, struct gdn_error *err);
 

@@ -22,6 +22,7 @@ int32_t sampler_choose(const struct sampling *s, int32_t n, const int32_t *ids,
     while (keep < n && (keep == 0 || ((s->top_p <= 0 || s->top_p >= 1 || kept < s->top_p * sum) &&
                                       weight[keep] >= s->min_p * weight[0])))
         kept += weight[keep++];
+    if (!(kept > 0)) return ids[0]; /* infinite or all NaN: no weights to draw by */
     double left = unit * kept;
     for (int32_t i = 0; i < keep - 1; i++) {
         left -= weight[i];

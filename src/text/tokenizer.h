@@ -3,7 +3,8 @@
  *   text ─ U+FFFD for bad bytes ─ control tokens out ─ NFC ─ split by pattern ─ BPE ─> ids
  *
  * A tokenizer is made once, never changes after that and is shared by all threads. What it reads
- * is byte-level BPE (the Qwen, OLMo and GPT-2 kind); anything else in the file is refused by name. */
+ * is byte-level BPE (the Qwen, OLMo and GPT-2 kind); anything else in the file is refused by
+ * name. */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 

@@ -7,22 +7,22 @@
 #include "founding.h"
 #include "results.h"
 
-static struct lab labs[2];
+static struct lab stock[2];
 static bool open[2];
 
 struct lab *founding_lab(const char *device)
 {
     const int i = device[0] == 'r';
     struct gdn_error err = {0};
-    if (!open[i]) open[i] = lab_open(&labs[i], device, ~0u, &err);
+    if (!open[i]) open[i] = lab_open(&stock[i], device, ~0u, &err);
     if (!open[i]) fprintf(stderr, "gdn-check: %s\n", err.text);
-    return open[i] ? &labs[i] : NULL;
+    return open[i] ? &stock[i] : NULL;
 }
 
 void founding_close(void)
 {
     for (int i = 0; i < 2; i++)
-        if (open[i]) lab_close(&labs[i]);
+        if (open[i]) lab_close(&stock[i]);
 }
 
 const struct suite *founding_suite(const char *name)

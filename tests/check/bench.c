@@ -35,10 +35,8 @@ static double median_time(struct trial *t, op_kernel *kernel)
     int n = 0;
     struct station *s = t->at;
     for (int i = 0; i < t->pieces; i++) box_upload(&t->piece[i].box);
-    kernel(s->device, &s->scratch, &t->args);
-    arena_reset(&s->scratch);
     const double begin = seconds_now();
-    while (n < REPEATS && (n < 3 || seconds_now() - begin < LONG_ENOUGH)) {
+    while (n < REPEATS && (n == 0 || seconds_now() - begin < LONG_ENOUGH)) {
         rewind_counters(t);
         const double at = seconds_now();
         kernel(s->device, &s->scratch, &t->args);
@@ -79,8 +77,10 @@ static bool bench_line(struct station *at, const struct bench_options *o, const 
     v->shape = *s;
     proof->cost(s, &bytes, &flops);
     if (backward) bytes *= 2, flops *= 2;
-    if (roof->bytes != bytes) *roof = (struct roof){bytes, roof_read(at->device->pool, (size_t)bytes),
-                                                    roof->flops};
+    if (roof->bytes != bytes) {
+        roof->bytes = bytes;
+        roof->read = roof_read(at->device->pool, (size_t)bytes);
+    }
     if (!trial_open(&t, proof, s, at, &manner, v)) return false;
     op_kernel *const *table = backward ? at->device->backward : at->device->forward;
     print_row(o, suite->name, backward ? "backward" : "forward", s,
@@ -104,8 +104,9 @@ static void print_head(const struct bench_options *o, const struct roof *roof)
         printf("device,op,form,shape,threads,us,bytes,flops,GB/s,GFLOP/s,roof GB/s,roof GFLOP/s,"
                "percent\n");
     else
-        printf("%s, %d thread%s, at most %.1f GFLOP/s; %%: of the faster of reading the bytes and "
-               "doing the flops\n%-11s %-8s %10s %8s %9s %8s %8s %6s\n", o->device, o->threads,
+        printf("%s, %d thread%s; this machine does %.1f fp32 GFLOP/s with as many; %%: time of "
+               "reading the bytes once,\nor of doing the flops if that is longer, against the time "
+               "taken\n%-11s %-8s %10s %8s %9s %8s %8s %6s\n", o->device, o->threads,
                o->threads > 1 ? "s" : "", 1e-9 * roof->flops, "op", "form", "us", "MB", "MFLOP",
                "GB/s", "GFLOP/s", "%");
 }

@@ -1,7 +1,7 @@
-/* founding.c: the founding behaviours in the project's words, in the order of the founding documents:
- * S0 an ollama issue (state in the activations' type), S1 an mlx-lm option (bf16 state), S2 an
- * unsloth-zoo change (fused backward), S3 ollama's recurrent cache, S4 a transformers change (calls of
- * many tokens on a populated cache). */
+/* founding.c: the founding behaviours in the project's words, in the order of the founding
+ * documents: S0 an ollama issue (state in the activations' type), S1 an mlx-lm option (bf16 state),
+ * S2 an unsloth-zoo change (fused backward), S3 ollama's recurrent cache, S4 a transformers change
+ * (calls of many tokens on a populated cache). */
 #include "founding.h"
 
 /* The themes of what is still to come. */

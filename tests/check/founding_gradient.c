@@ -61,8 +61,8 @@ static void alone_with_gradients(struct lab *lab, const struct proof *proof, con
     prove_alone(lab, proof, s, true, v);
 }
 
-/* Masked rows are rows of absent sequences: outputs 0, state handed through, no gradient; the others
- * as if alone. */
+/* Masked rows are rows of absent sequences: outputs 0, state handed through, no gradient; the
+ * others as if alone. */
 bool masked_is_absent(void)
 {
     static const struct shape shape[] = {
@@ -74,7 +74,7 @@ bool masked_is_absent(void)
            founding_proves("cpu", "delta", alone_with_gradients, shape, COUNT(shape));
 }
 
-/* ---- segments ---------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 /* A sequence in one call, and in two with state and its gradient handed over. */
 struct chain {

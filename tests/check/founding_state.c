@@ -1,4 +1,4 @@
-/* founding_state.c: founding behaviours of the state of the delta rule, on dense states and slots. */
+/* founding_state.c: founding behaviours of the delta rule's state, dense and in slots. */
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 enum { CHANNEL = 1, STATES = 6 };
 #define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
 
-/* ---- the dense form: state in one tensor, out in another ----------------------------------------------- */
+/* ---- the dense form: state in one tensor, out in another ------------------------------------- */
 
 /* Fields are those of the slots' form. weight: the type of the state. */
 static int dense_fields(const struct shape *s, struct want *want)
@@ -49,7 +49,8 @@ static void outcome_give(struct outcome *out)
 static double *numbers(const unsigned char *at, enum dtype type, int64_t n)
 {
     double *x = mem_take_array((size_t)n, sizeof *x);
-    for (int64_t i = 0; x && i < n; i++) x[i] = number_read(at + (size_t)i * dtype_size(type), type);
+    for (int64_t i = 0; x && i < n; i++)
+        x[i] = number_read(at + (size_t)i * dtype_size(type), type);
     return x;
 }
 
@@ -105,7 +106,7 @@ static double cosine(const double *a, const double *b, int64_t n)
     return ab / sqrt(aa * bb);
 }
 
-/* ---- dtypes --------------------------------------------------------------------------------------------- */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 bool two_dtypes_accepted(void)
 {
@@ -230,7 +231,7 @@ bool bf16_rollout_stays_near(void)
     return founding_verdict(&v);
 }
 
-/* ---- orientation, beginnings ------------------------------------------------------------------------------ */
+/* ---- orientation, beginnings ----------------------------------------------------------------- */
 
 enum { HV = 2, DV = 5, DK = 3 };
 

@@ -1,4 +1,5 @@
-/* Damaged, missing and unsuitable input: exit code, what the sentence names, and nothing left behind. */
+/* Damaged, missing and unsuitable input: the exit code, what the sentence names, and that nothing
+ * is left behind. */
 #include "cli/program.h"
 
 /* Every command that opens a model says the same about a bad one. */
@@ -90,7 +91,7 @@ static void no_such_device(void **state)
     refused(4, gdn("info", TINY, "--device", "cuda"), "cuda");
 }
 
-/* ---- ids ------------------------------------------------------------------------------------------------ */
+/* ---- ids ------------------------------------------------------------------------------------- */
 
 static void ids_refused(int code, const char *file, const char *a, const char *b)
 {
@@ -132,12 +133,12 @@ static void more_than_the_context(void **state)
             "found 513 ids", "holds 512");
     refused(2, gdn("logits", TINY, "--ids", put("good", "1"), "--ctx", "513", "--out", "o"),
             "513", "512");
-    refused(3, gdn("run", DEMO, "Tell me a story about a fox.", "--ctx", "5"), "the prompt: found 2",
-            "holds 5");
+    refused(3, gdn("run", DEMO, "Tell me a story about a fox.", "--ctx", "5"),
+            "the prompt: found 2", "holds 5");
     assert_int_equal(count_files("o.tmp"), 0);
 }
 
-/* ---- prompts -------------------------------------------------------------------------------------------- */
+/* ---- prompts --------------------------------------------------------------------------------- */
 
 static void bad_prompts(void **state)
 {
@@ -151,7 +152,7 @@ static void bad_prompts(void **state)
     refused(3, gdn("run", TINY, "--ids", put("good", "1")), "need --print-ids");
 }
 
-/* ---- where the answer goes ---------------------------------------------------------------------------- */
+/* ---- where the answer goes ------------------------------------------------------------------- */
 
 static void bad_out(void **state)
 {

@@ -66,8 +66,8 @@ static void values(void **state)
     (void)state;
     refused(2, gdn("run", DEMO, "x", "--temp"), "--temp: its value is missing, need X");
     refused(2, gdn("run", DEMO, "x", "--ids", "--raw"), "--ids: its value is missing, need FILE");
-    refused(2, gdn("run", DEMO, "x", "--temp", "warm"), "--temp: found \"warm\", need a number from "
-            "0 to 100");
+    refused(2, gdn("run", DEMO, "x", "--temp", "warm"),
+            "--temp: found \"warm\", need a number from 0 to 100");
     refused(2, gdn("run", DEMO, "x", "--temp", "-1"), "found \"-1\"");
     refused(2, gdn("run", DEMO, "x", "--temp", "nan"), "found \"nan\"");
     refused(2, gdn("run", DEMO, "x", "--temp", "1e999"), "found \"1e999\"");

@@ -1,4 +1,4 @@
-/* gdn logits: what stands in the file, and that cutting, batching and threads do not change a bit. */
+/* gdn logits: what stands in the file, and that cuts, batches and threads do not change a bit. */
 #include "cli/program.h"
 
 #include <math.h>

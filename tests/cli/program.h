@@ -66,7 +66,7 @@ static inline int drop_work(void **state)
     return chdir("/");
 }
 
-/* ---- files ------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static inline void put_bytes(const char *path, const void *data, size_t len)
 {
@@ -139,7 +139,7 @@ static inline int count_files(const char *part)
     return n;
 }
 
-/* ---- the program --------------------------------------------------------------------------------------- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 static inline void redirect(int fd, const char *path, int flags)
 {

@@ -1,9 +1,9 @@
 /* differences.c: the reference's gradients against central differences.
  *
- * The function is L = sum over outputs of <c, output>, with random c in the outputs' gradients: then
- * the gradients of the inputs are what backward must add. Per input: the derivative along one random
- * direction over all its elements, and along single elements. Five points, step h = 1e-3 on inputs
- * of size 1: truncation h^4 = 1e-12, rounding 2^-53 L / h = 1e-13 L. */
+ * The function is L = sum over outputs of <c, output>, with random c in the outputs' gradients:
+ * then the gradients of the inputs are what backward must add. Per input: the derivative along one
+ * random direction over all its elements, and along single elements. Five points, step h = 1e-3 on
+ * inputs of size 1: truncation h^4 = 1e-12, rounding 2^-53 L / h = 1e-13 L. */
 #include <math.h>
 
 #include "base/memory.h"

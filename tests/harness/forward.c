@@ -51,7 +51,7 @@ void prove_forward(struct lab *lab, const struct proof *proof, const struct shap
     trial_close(&first);
 }
 
-/* ---- a part alone ---------------------------------------------------------------------------------- */
+/* ---- a part alone ---------------------------------------------------------------------------- */
 
 /* Outputs, and gradients of inputs: what belongs to rows or sequences. */
 static bool belongs(const struct piece *p, bool grads)

@@ -11,7 +11,8 @@ struct station {
     struct arena scratch;
 };
 
-/* Address space; the first run finds the pattern in POISONED bytes, later ones wherever one wrote. */
+/* Scratch is address space; the first run finds the pattern in its first POISONED bytes, later ones
+ * wherever an earlier one wrote. */
 enum { LAB_STATIONS = 3, SCRATCH_BYTES = 512 << 20, POISONED = 4 << 20 };
 
 struct lab {

@@ -34,7 +34,7 @@ form_law law_together;
 /* A call of no rows changes nothing. */
 form_law law_empty;
 
-/* Something that must hold, and is noted in the verdict when it does not. Laws of a form are data. */
+/* Something that must hold; when it does not, the verdict has it. Laws of a form are data. */
 struct law {
     const char *name;
     void (*run)(struct lab *lab, struct verdict *v, const struct law *law);
@@ -45,7 +45,7 @@ struct law {
     struct extent extent;
 };
 
-/* `holds` on the device under test for each shape, and for the first two on the reference in F64. */
+/* `holds` on the device under test for each shape, on the reference in F64 for the first two. */
 void law_each(struct lab *lab, struct verdict *v, const struct law *law);
 /* Outputs of the device under test against the reference's on the same streams, in one call; and
  * the same bits with 1, 2 and 3 threads. */

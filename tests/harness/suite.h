@@ -1,5 +1,5 @@
-/* suite.h: what a file of tests/ops brings: the proof of an op, laws of its state, or both. It enters
- * itself in a list; a test program runs the list it is linked with, gdn-check all of them.
+/* suite.h: what a file of tests/ops brings: the proof of an op, laws of its state, or both. It
+ * enters itself in a list; a test program runs the list it is linked with, gdn-check all of them.
  *
  * A file ends in    SUITE(norm, .proof = &proof);
  *             or    SUITE(delta_slots, LAWS(laws)); */

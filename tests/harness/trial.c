@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 
-/* ---- values -------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* All elements of the whole tensor, then the window [first, first + count) of them. */
 static double *make_values(const struct trial *t, const struct want *want, int64_t first,
@@ -47,7 +47,7 @@ double *trial_values(const struct trial *t, int piece)
     return x;
 }
 
-/* ---- pieces -------------------------------------------------------------------------------------- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 /* What of the whole tensor the part holds: its dims, and the window of its elements. */
 static void cut_part(const struct trial *t, const struct want *want, struct piece *p, int64_t *dim)
@@ -130,7 +130,7 @@ struct tensor *trial_out(struct trial *t, struct want want)
     return &t->piece[n].box.t;
 }
 
-/* ---- integers ------------------------------------------------------------------------------------ */
+/* ---- integers -------------------------------------------------------------------------------- */
 
 static int32_t *add_integers(struct trial *t, const char *name, const int32_t *value,
                              int64_t count, bool added)
@@ -213,7 +213,7 @@ const struct rows *trial_rows(struct trial *t, int start)
     return &t->rows;
 }
 
-/* ---- the call ------------------------------------------------------------------------------------ */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 bool trial_open(struct trial *t, const struct proof *proof, const struct shape *shape,
                 struct station *at, const struct manner *manner, struct verdict *v)

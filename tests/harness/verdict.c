@@ -35,7 +35,8 @@ void coordinate_text(const struct tensor *t, int64_t element, char *out, size_t 
     }
     size_t used = 0;
     for (int i = 0; i < t->rank && used < room; i++)
-        used += (size_t)snprintf(out + used, room - used, "%s%lld", i ? ", " : "(", (long long)at[i]);
+        used += (size_t)snprintf(out + used, room - used, "%s%lld", i ? ", " : "(",
+                                 (long long)at[i]);
     if (used < room) snprintf(out + used, room - used, ")");
 }
 

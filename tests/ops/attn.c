@@ -1,5 +1,5 @@
-/* Proof of op_attn: causal softmax attention, grouped heads, ragged sequences, dense keys; and single
- * calls on pages, whose laws are in attn_pages.c. */
+/* Proof of op_attn: causal softmax attention, grouped heads, ragged sequences, dense keys; and
+ * single calls on pages, whose laws are in attn_pages.c. */
 #include <math.h>
 
 #include "harness/suite.h"

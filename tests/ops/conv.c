@@ -1,5 +1,5 @@
-/* Proof of op_conv: a causal convolution per channel, then SiLU; history from tail_in or zero, the last
- * W-1 inputs into tail_out; and single calls on rings, whose laws are in conv_slots.c. */
+/* Proof of op_conv: a causal convolution per channel, then SiLU; history from tail_in or zero, the
+ * last W-1 inputs into tail_out; and single calls on rings, whose laws are in conv_slots.c. */
 #include "harness/suite.h"
 
 enum { TAIL_IN = 1, TAIL_OUT = 2 };
@@ -20,7 +20,8 @@ static void build(struct trial *t, const struct shape *s)
                           DIM(s->B, tail, s->D));
     if (s->slots) {
         const int64_t ring = s->W - 1 + s->slots;
-        struct tensor *x = IN(t, .name = "ring", .dtype = act, DIM(s->B, ring, s->D), .added = true);
+        struct tensor *x = IN(t, .name = "ring", .dtype = act, DIM(s->B, ring, s->D),
+                              .added = true);
         t->conv = (struct conv_slots){.slots = s->B, .ring = (int32_t)ring, .C = s->D,
                                       .dtype = x->dtype, .x = x->data};
         a->slots = &t->conv;

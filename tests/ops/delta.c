@@ -1,6 +1,6 @@
-/* Proof of op_delta: the gated delta rule, one decay a head or one a key channel, grouped heads, ragged
- * sequences, dense state in and out (weight: its type); and single calls on slots, whose laws are in
- * delta_slots.c. */
+/* Proof of op_delta: the gated delta rule, one decay a head or one a key channel, grouped heads,
+ * ragged sequences, dense state in and out (weight: its type); and single calls on slots, whose
+ * laws are in delta_slots.c. */
 #include <math.h>
 
 #include "harness/suite.h"

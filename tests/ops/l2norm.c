@@ -1,4 +1,5 @@
-/* Proof of op_l2norm: y = scale x / sqrt(sum x^2 + eps); a zero row gives zero with zero gradient. */
+/* Proof of op_l2norm: y = scale x / sqrt(sum x^2 + eps); a zero row gives zero with zero
+ * gradient. */
 #include "harness/suite.h"
 
 static void build(struct trial *t, const struct shape *s)

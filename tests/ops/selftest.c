@@ -1,5 +1,5 @@
-/* The harness itself: a kernel that is wrong in one small way must be seen, whatever the way. Kernels
- * are wrapped in the table of the device under test and put back afterwards. */
+/* The harness itself: a kernel that is wrong in one small way must be seen, whatever the way.
+ * Kernels are wrapped in the table of the device under test and put back afterwards. */
 #include <string.h>
 
 #include "harness/suite.h"

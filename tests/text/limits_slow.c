@@ -48,7 +48,8 @@ static enum gdn_status parse(int tokens, int merges, struct gdn_error *err)
     struct bytes json = {0};
     struct tokenizer *tok;
     make(&m, tokens, merges);
-    struct small s = {.vocab = m.vocab.at, .merges = m.merges.len ? m.merges.at + 1 : "", .added = ""};
+    const char *first = m.merges.len ? m.merges.at + 1 : "";
+    struct small s = {.vocab = m.vocab.at, .merges = first, .added = ""};
     assert_int_equal(m.merges_left, 0);
     small_json(&json, &s);
     bytes_free(&m.vocab);

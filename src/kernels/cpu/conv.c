@@ -123,6 +123,7 @@ static void run_lanes(void *context, int64_t begin, int64_t end, int thread)
             for (int64_t r = a->rows->start[l.b]; r < a->rows->start[l.b + 1]; r++)
                 memset(tensor_at(a->y, r * a->y->stride[0] + l.first), 0,
                        dtype_size(a->y->dtype) * (size_t)l.n);
+            if (a->tail_out) write_tail(&l, 0);
             continue;
         }
         load_weights(&l);

@@ -345,11 +345,16 @@ static void run_dense(struct head *h, const struct delta_args *a, int b, int64_t
     store_dense(h, a->S1, b, hv);
 }
 
-static void zero_rows(const struct delta_args *a, int b, int64_t hv)
+/* Of an absent sequence: outputs are 0, the state passes by. */
+static void run_absent(struct head *h, const struct delta_args *a, int b, int64_t hv)
 {
     for (int64_t row = a->rows->start[b]; row < a->rows->start[b + 1]; row++)
         memset(tensor_at(a->o, row * a->o->stride[0] + hv * a->o->stride[1]), 0,
                dtype_size(a->o->dtype) * (size_t)a->o->dim[2]);
+    if (a->slots || !a->S1) return;
+    h->m = 0;
+    load_dense(h, a->S0, b, hv);
+    store_dense(h, a->S1, b, hv);
 }
 
 static void run_heads(void *context, int64_t begin, int64_t end, int thread)
@@ -367,7 +372,7 @@ static void run_heads(void *context, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         const int b = (int)(i / Hv);
         if (a->rows->slot && a->rows->slot[b] < 0)
-            zero_rows(a, b, i % Hv);
+            run_absent(&h, a, b, i % Hv);
         else if (a->slots)
             run_slot(&h, a, b, i % Hv);
         else

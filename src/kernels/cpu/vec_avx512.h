@@ -1,0 +1,115 @@
+/* vec_avx512.h: the vector vocabulary (vec_portable.h) for AVX-512 F, BW, DQ, VL. */
+#ifndef KERNELS_CPU_VEC_AVX512_H
+#define KERNELS_CPU_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 vf;
+enum { VL = 16, VF_REGISTERS = 32 };
+
+#define VF_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define VF_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VF_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+VF_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
+VF_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
+VF_INLINE vf vf_load(const float *from) { return _mm512_loadu_ps(from); }
+VF_INLINE void vf_store(float *to, vf x) { _mm512_storeu_ps(to, x); }
+VF_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+VF_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+VF_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+VF_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+
+VF_INLINE vf vf_load_bf16(const uint16_t *from)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+VF_INLINE vf vf_load_f16(const uint16_t *from)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+}
+
+/* To bf16 (nearest, ties to even, a NaN stays one) and back. */
+VF_INLINE vf vf_round_bf16(vf x)
+{
+    const __m512i u = _mm512_castps_si512(x), top = _mm512_set1_epi32((int)0xffff0000);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_mask_mov_epi32(up, nan, quiet), top));
+}
+VF_INLINE void vf_store_bf16(uint16_t *to, vf x)
+{
+    const __m512i u = _mm512_srli_epi32(_mm512_castps_si512(vf_round_bf16(x)), 16);
+    _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(u));
+}
+VF_INLINE void vf_store_f16(uint16_t *to, vf x)
+{
+    /* gcc 12's plain _mm512_cvtps_ph passes -1 for a mask, with a warning. */
+    const __m256i half = _mm512_maskz_cvtps_ph((__mmask16)0xffff, x, _MM_FROUND_TO_NEAREST_INT);
+    _mm256_storeu_si256((__m256i *)to, half);
+}
+
+/* The polynomial of cpu_expf; scalef makes 2^n, subnormal results included. The order of min and max
+ * lets a NaN through. */
+VF_INLINE vf vf_exp(vf x)
+{
+    x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-105.0f), x));
+    const vf magic = _mm512_set1_ps(12582912.0f);
+    const vf n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(1.44269504f), magic), magic);
+    vf r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    vf p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r), _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* ---- sums over a row: element k goes to lane k mod 16 ------------------------------------------- */
+
+enum { VF16 = 16 / VL };
+struct vf16 {
+    vf part[VF16];
+};
+
+/* Two sums share a vector after l + (l+8), four after +4. */
+VF_INLINE vf vf_meet4(vf a, vf b, vf c, vf d)
+{
+    const vf ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    const vf cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+/* The tree: l + (l+8), then +4, +2, +1. 16 at once: out[j] = sum16(x + j). */
+VF_INLINE void sums16(float *out, const struct vf16 *x)
+{
+    vf s[4];
+    for (int j = 0; j < 4; j++)
+        s[j] = vf_meet4(x[j].part[0], x[j + 4].part[0], x[j + 8].part[0], x[j + 12].part[0]);
+    for (int j = 0; j < 4; j += 2)
+        s[j] = _mm512_add_ps(_mm512_shuffle_ps(s[j], s[j + 1], 0x44),
+                             _mm512_shuffle_ps(s[j], s[j + 1], 0xee));
+    vf_store(out, _mm512_add_ps(_mm512_shuffle_ps(s[0], s[2], 0x88),
+                                _mm512_shuffle_ps(s[0], s[2], 0xdd)));
+}
+
+VF_INLINE float sum16(const struct vf16 *x)
+{
+    const vf a = x->part[0];
+    const vf e = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xee));
+    const __m512 q = _mm512_add_ps(e, _mm512_shuffle_f32x4(e, e, 0x55));
+    const __m128 s = _mm512_castps512_ps128(q), h = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(h, _mm_shuffle_ps(h, h, 0x55)));
+}
+
+#endif
