@@ -40,17 +40,23 @@ static void count_take(int64_t blocks, int64_t bytes)
     }
 }
 
-void *mem_take(size_t bytes)
+void *mem_take_dirty(size_t bytes)
 {
     size_t whole;
     if (!checked_add(bytes, HEAD, &whole) || !checked_align(whole, HEAD, &whole)) return NULL;
     if (told_to_fail()) return NULL;
     unsigned char *block = aligned_alloc(HEAD, whole);
     if (!block) return NULL;
-    memset(block, 0, whole);
     memcpy(block, &bytes, sizeof bytes);
     count_take(1, (int64_t)bytes);
     return block + HEAD;
+}
+
+void *mem_take(size_t bytes)
+{
+    void *block = mem_take_dirty(bytes);
+    if (block) memset(block, 0, bytes);
+    return block;
 }
 
 void *mem_take_array(size_t count, size_t size)

@@ -9,6 +9,8 @@
 
 /* Zeroed bytes, aligned to 64; NULL when memory does not suffice. Size 0 gives a valid pointer. */
 void *mem_take(size_t bytes);
+/* The same, not zeroed: for what is written over at once. */
+void *mem_take_dirty(size_t bytes);
 /* count * size, checked for overflow; otherwise as mem_take. */
 void *mem_take_array(size_t count, size_t size);
 /* Grows or shrinks; new bytes are not zeroed; on failure NULL and the old block stays. */

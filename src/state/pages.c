@@ -10,17 +10,15 @@
 
 enum gdn_status pages_open(struct state *st, struct gdn_error *err)
 {
-    const size_t pages = (size_t)st->pages;
-    st->table = mem_take_array(pages, sizeof *st->table);
+    const size_t pages = (size_t)st->pages, rows = (size_t)st->slots * (size_t)st->row_pages;
+    st->table = mem_take_array(rows, sizeof *st->table);
     st->shared = mem_take_array(pages, sizeof *st->shared);
     st->free_page = mem_take_array(pages, sizeof *st->free_page);
-    st->table_on = st->device->take(st->device, pages * sizeof *st->table_on);
+    st->table_on = st->device->take(st->device, rows * sizeof *st->table_on);
     if (!st->table || !st->shared || !st->free_page || !st->table_on)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d pages", st->pages);
-    for (int32_t i = 0; i < st->pages; i++) {
-        st->table[i] = -1;
-        st->free_page[i] = st->pages - 1 - i;
-    }
+    for (size_t i = 0; i < rows; i++) st->table[i] = -1;
+    for (int32_t i = 0; i < st->pages; i++) st->free_page[i] = st->pages - 1 - i;
     st->free_pages = st->pages;
     return GDN_OK;
 }
@@ -50,10 +48,10 @@ static void let_go(struct state *st, int32_t page)
     st->free_page[st->free_pages++] = page;
 }
 
-/* Every slot may fill its whole row without sharing, so a free page always exists. */
+/* Every slot may fill its whole row without sharing: only snapshots can use up the pages. */
 static int32_t take_page(struct state *st)
 {
-    GDN_CHECK(st->free_pages > 0, "no free page among %d", st->pages);
+    if (st->free_pages == 0) return -1;
     const int32_t page = st->free_page[--st->free_pages];
     st->shared[page] = 1;
     return page;
@@ -81,17 +79,26 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
                          "the sequence would have %lld tokens, the context holds %lld",
                          (long long)s->position + rows, (long long)st->row_pages * PAGE);
     int32_t *row = row_of(st, slot);
+    enum gdn_status status = GDN_OK;
     for (int32_t i = s->position / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
         const int32_t page = row[i];
         if (page >= 0 && st->shared[page] == 1) continue;
-        row[i] = take_page(st);
+        const int32_t own = take_page(st);
+        if (own < 0) {
+            status = error_set(err, GDN_ERR_MEMORY, "all %d pages are in use: snapshots hold those "
+                               "that no session has", st->pages);
+            break;
+        }
+        row[i] = own;
         if (page >= 0) {
-            copy_page(st, page, row[i]);
+            copy_page(st, page, own);
             st->shared[page]--;
         }
     }
     upload_row(st, slot);
-    return GDN_OK;
+    /* Conservative: a draft that would cross the edge folds nothing, but may own its anchor. */
+    if (status == GDN_OK && state_length(st, slot) + rows > BLOCK) anchor_own(st, slot);
+    return status;
 }
 
 void pages_drop(struct state *st, int32_t slot)
@@ -112,4 +119,22 @@ void pages_share(struct state *st, int32_t from, int32_t to)
         if (row[i] >= 0) st->shared[row[i]]++;
     }
     upload_row(st, to);
+}
+
+void pages_hold(struct state *st, int32_t slot, int32_t *page, int32_t n)
+{
+    memcpy(page, row_of(st, slot), sizeof *page * (size_t)n);
+    for (int32_t i = 0; i < n; i++) st->shared[page[i]]++;
+}
+
+void pages_lend(struct state *st, int32_t slot, const int32_t *page, int32_t n)
+{
+    memcpy(row_of(st, slot), page, sizeof *page * (size_t)n);
+    for (int32_t i = 0; i < n; i++) st->shared[page[i]]++;
+    upload_row(st, slot);
+}
+
+void pages_let_go(struct state *st, const int32_t *page, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) let_go(st, page[i]);
 }

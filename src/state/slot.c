@@ -11,19 +11,18 @@ struct share {
     size_t bytes;
 };
 
-enum { SHARES = 6 };
+enum { SHARES = 5 };
 
 static void delta_shares(const struct layer_state *l, struct share share[SHARES])
 {
     const struct delta_slots *d = &l->delta;
     const size_t n = (size_t)d->entries, wide = dtype_size(d->wide_type);
     const size_t gates = d->channel_gate ? (size_t)d->Dk : 1;
-    share[0] = (struct share){d->anchor, dtype_size(d->anchor_type) * (size_t)d->anchor_elements};
-    share[1] = (struct share){d->k, dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk};
-    share[2] = (struct share){d->u, wide * n * (size_t)d->Hv * (size_t)d->Dv};
-    share[3] = (struct share){d->G, wide * n * (size_t)d->Hv * gates};
-    share[4] = (struct share){d->base, sizeof *d->base};
-    share[5] = (struct share){l->conv.x, dtype_size(l->conv.dtype) * (size_t)l->conv.ring *
+    share[0] = (struct share){d->k, dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk};
+    share[1] = (struct share){d->u, wide * n * (size_t)d->Hv * (size_t)d->Dv};
+    share[2] = (struct share){d->G, wide * n * (size_t)d->Hv * gates};
+    share[3] = (struct share){d->base, sizeof *d->base};
+    share[4] = (struct share){l->conv.x, dtype_size(l->conv.dtype) * (size_t)l->conv.ring *
                                              (size_t)l->conv.C};
 }
 
@@ -50,7 +49,7 @@ int32_t state_slot_take(struct state *st)
 {
     const int32_t slot = find_free(st);
     if (slot < 0) return -1;
-    clear_slot(st, slot);
+    anchor_take(st, slot); /* all else of a free slot is zero: state_slot_give left it so */
     st->slot[slot] = (struct slot){.status = SLOT_LIVE,
                                    .generation = st->slot[slot].generation + 1};
     return slot;
@@ -61,6 +60,7 @@ void state_slot_give(struct state *st, int32_t slot)
     struct slot *s = &st->slot[slot];
     if (s->status == SLOT_FREE) return;
     clear_slot(st, slot); /* nothing of one user is left for the next */
+    anchor_drop(st, slot);
     pages_drop(st, slot);
     *s = (struct slot){.status = SLOT_FREE, .generation = s->generation};
 }
@@ -117,6 +117,40 @@ enum gdn_status state_rewind(struct state *st, int32_t slot, int32_t n, struct g
     return GDN_OK;
 }
 
+/* A delta call without rows: the kernel folds what is overdue, in its own arithmetic. */
+static void settle_layer(struct state *st, struct layer_state *l, struct arena *scratch,
+                         const struct rows *rows)
+{
+    const struct layer_shape *s = &l->shape;
+    const struct delta_slots *d = &l->delta;
+    const int64_t key[] = {0, s->Hk, s->Dk}, value[] = {0, s->Hv, s->Dv};
+    const int64_t gate[] = {0, s->Hv, s->Dk};
+    struct tensor k = tensor_over(NULL, d->k_type, 3, key), v = tensor_over(NULL, d->k_type, 3, value);
+    struct tensor g = tensor_over(NULL, d->wide_type, d->channel_gate ? 3 : 2, gate);
+    struct tensor beta = tensor_over(NULL, d->wide_type, 2, gate), q = k, o = v;
+    const struct delta_args a = {.q = &q, .k = &k, .v = &v, .g = &g, .beta = &beta, .o = &o,
+                                 .rows = rows, .slots = &l->delta};
+    const size_t mark = arena_mark(scratch);
+    st->device->forward[OP_DELTA](st->device, scratch, &a);
+    arena_release(scratch, mark);
+}
+
+enum gdn_status state_settle(struct state *st, int32_t slot, struct arena *scratch,
+                             struct gdn_error *err)
+{
+    if (state_length(st, slot) <= BLOCK) return GDN_OK;
+    anchor_own(st, slot);
+    const int32_t stage[] = {0, 0, st->slot[slot].position, slot};
+    st->device->upload(st->device, st->settle_on, stage, sizeof stage);
+    const struct rows rows = {.B = 1, .T = 0, .start = st->settle_on, .pos = st->settle_on + 2,
+                              .slot = st->settle_on + 3};
+    for (int32_t i = 0; i < st->layers; i++)
+        if (st->layer[i].shape.kind == LAYER_DELTA)
+            settle_layer(st, &st->layer[i], scratch, &rows);
+    if (!scratch->failed && st->device->status == GDN_OK) return GDN_OK;
+    return error_set(err, GDN_ERR_MEMORY, "no scratch memory to fold a state");
+}
+
 int32_t state_fork(struct state *st, int32_t from)
 {
     GDN_CHECK(st->slot[from].status == SLOT_LIVE, "slot %d is not live", from);
@@ -132,6 +166,7 @@ int32_t state_fork(struct state *st, int32_t from)
                              array + share[s].bytes * (size_t)from, share[s].bytes);
         }
     }
+    anchor_share(st, from, to);
     pages_share(st, from, to);
     st->slot[to] = (struct slot){.status = SLOT_LIVE, .generation = st->slot[to].generation + 1,
                                  .position = st->slot[from].position};

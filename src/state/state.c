@@ -56,7 +56,7 @@ int64_t state_bytes(const struct device *device, const struct layer_shape *shape
                     const struct state_options *o)
 {
     size_t sum = 0;
-    const int64_t pages = (int64_t)o->slots * pages_a_row(o->context);
+    const int64_t pages = (int64_t)o->slots * pages_a_row(o->context) + o->spare_pages;
     if (pages > INT32_MAX) return 0;
     for (int32_t i = 0; i < layers; i++) {
         struct layer_size s;
@@ -86,6 +86,7 @@ static bool open_layer(struct state *st, struct layer_state *l, const struct sta
         l->kv = (struct kv_pages){.pages = st->pages, .Hkv = s->Hkv, .D = s->D,
                                   .dtype = o->compute, .row_pages = st->row_pages,
                                   .table = st->table_on};
+        st->page_bytes += (int64_t)(2 * PAGE * dtype_size(o->compute)) * s->Hkv * s->D;
         l->kv.k = take(st, size.kv, o->compute);
         l->kv.v = take(st, size.kv, o->compute);
         return l->kv.k && l->kv.v;
@@ -94,7 +95,8 @@ static bool open_layer(struct state *st, struct layer_state *l, const struct sta
         .slots = o->slots, .entries = o->entries, .Hk = s->Hk, .Hv = s->Hv, .Dk = s->Dk,
         .Dv = s->Dv, .channel_gate = s->channel_gate, .anchor_type = st->anchor_type,
         .k_type = o->compute, .wide_type = st->device->wide,
-        .anchor_elements = st->device->anchor_elements(s->Hv, s->Dv, s->Dk)};
+        .anchor_elements = st->device->anchor_elements(s->Hv, s->Dv, s->Dk),
+        .anchor_row = st->anchor_row_on};
     l->delta.anchor = take(st, size.anchor, st->anchor_type);
     l->delta.k = take(st, size.k, o->compute);
     l->delta.u = take(st, size.u, st->device->wide);
@@ -117,10 +119,11 @@ enum gdn_status state_open(struct state *st, struct device *device, const struct
     if (st->bytes == 0)
         return error_set(err, GDN_ERR_MEMORY, "a state of %d slots and %d positions is too large",
                          o->slots, o->context);
-    st->pages = o->slots * st->row_pages;
+    st->pages = o->slots * st->row_pages + o->spare_pages;
     st->layer = mem_take_array((size_t)layers, sizeof *st->layer);
     st->slot = mem_take_array((size_t)o->slots, sizeof *st->slot);
-    bool good = st->layer && st->slot && pages_open(st, err) == GDN_OK;
+    bool good = st->layer && st->slot && pages_open(st, err) == GDN_OK &&
+                anchors_open(st, err) == GDN_OK;
     for (int32_t i = 0; good && i < layers; i++) {
         st->layer[i].shape = shape[i];
         good = open_layer(st, &st->layer[i], o);
@@ -147,6 +150,7 @@ void state_close(struct state *st)
         dev->give(dev, l->kv.v);
     }
     if (dev) pages_close(st);
+    if (dev) anchors_close(st);
     mem_give(st->layer);
     mem_give(st->slot);
     *st = (struct state){0};

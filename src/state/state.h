@@ -52,12 +52,18 @@ struct state {
     int32_t *shared;      /* [pages] how many slots hold the page */
     int32_t *free_page;   /* stack */
     int32_t free_pages;
+    int64_t page_bytes;   /* of one page, over all attention layers */
+    int32_t *anchor_row;    /* [slots] row of the anchors a slot has; -1: none */
+    int32_t *anchor_row_on; /* the same in device memory */
+    int32_t *anchor_shared; /* [slots] how many slots have the row */
+    int32_t *settle_on;     /* device memory for the rows of state_settle */
     int64_t bytes;        /* device memory of all slots and pages */
 };
 
 struct state_options {
     int32_t slots, entries; /* entries: 16, or 32 for slots that speculate */
     int32_t context;        /* most positions of one sequence */
+    int32_t spare_pages;    /* beyond what full slots need: for snapshots that outlive them */
     enum dtype compute;     /* of ring, log k, keys and values */
     enum dtype anchor;      /* f32 or bf16; the reference keeps f64 whatever is asked */
 };
@@ -75,7 +81,8 @@ void state_close(struct state *state);
 int32_t state_slot_take(struct state *state);
 void state_slot_give(struct state *state, int32_t slot);
 
-/* Before a pass: pages for rows position..position+rows-1 exist and belong to this slot alone. */
+/* Before a pass of `rows`: the pages it writes exist and belong to this slot alone, and so does its
+ * anchor when the pass may fold into it. */
 enum gdn_status state_reserve(struct state *state, int32_t slot, int32_t rows,
                               struct gdn_error *err);
 
@@ -94,7 +101,12 @@ int32_t state_length(const struct state *state, int32_t slot);
 /* Take back the last n tokens: as if they had never come. */
 enum gdn_status state_rewind(struct state *state, int32_t slot, int32_t n, struct gdn_error *err);
 
-/* A second sequence with the same past. Pages are shared until one of the two writes. */
+/* Folds what is overdue after a commit across a block edge: the log is then at most 16 long. The
+ * value of the state does not change, nor do any later bits. */
+enum gdn_status state_settle(struct state *state, int32_t slot, struct arena *scratch,
+                             struct gdn_error *err);
+
+/* A second sequence with the same past. Anchor and pages are shared until one of the two writes. */
 int32_t state_fork(struct state *state, int32_t slot);
 
 /* S at the slot's position, dense [Hv, Dv, Dk] in double: anchor and log put together. */
@@ -111,7 +123,16 @@ struct state_change {
 enum gdn_status state_ensure(struct state *state, enum dtype compute, enum dtype anchor,
                              struct state_change *change, struct gdn_error *err);
 
-/* ---- parts (slot.c and pages.c share them) ------------------------------------------------------- */
+/* ---- parts (slot.c, anchors.c, pages.c and snapshot.c share them) -------------------------------- */
+
+enum gdn_status anchors_open(struct state *state, struct gdn_error *err);
+void anchors_close(struct state *state);
+/* The slot gets a row of zeros; shares the row of another; has none any more (the last owner zeroes
+ * it); has one of its own, with the values it had. */
+void anchor_take(struct state *state, int32_t slot);
+void anchor_share(struct state *state, int32_t from, int32_t to);
+void anchor_drop(struct state *state, int32_t slot);
+void anchor_own(struct state *state, int32_t slot);
 
 enum gdn_status pages_open(struct state *state, struct gdn_error *err);
 void pages_close(struct state *state);
@@ -119,5 +140,10 @@ void pages_close(struct state *state);
 void pages_drop(struct state *state, int32_t slot);
 /* `to` holds the same pages as `from`. */
 void pages_share(struct state *state, int32_t from, int32_t to);
+/* A snapshot holds the first n pages of a slot; a slot without pages gets those of a snapshot; a
+ * snapshot lets go. */
+void pages_hold(struct state *state, int32_t slot, int32_t *page, int32_t n);
+void pages_lend(struct state *state, int32_t slot, const int32_t *page, int32_t n);
+void pages_let_go(struct state *state, const int32_t *page, int32_t n);
 
 #endif

@@ -75,12 +75,20 @@ struct delta_slots {
     enum dtype k_type;      /* compute type */
     enum dtype wide_type;   /* of u and G: f32; f64 on the reference device */
     void *anchor;           /* [slots][anchor_elements], packed the device's way */
+    const int32_t *anchor_row; /* [slots] which of them a slot has (forks share one until a fold
+                                  writes it); NULL: its own number */
     void *k;                /* [slots][entries][Hk][Dk] normalised keys after base */
     void *u;                /* [slots][entries][Hv][Dv] what each token wrote */
     void *G;                /* [slots][entries][Hv] or [..][Hv][Dk] log-decay summed from base */
     int32_t *base;          /* [slots] position of the anchor: origin + a multiple of 16 */
     int64_t anchor_elements;
 };
+
+static inline void *delta_anchor(const struct delta_slots *d, int64_t slot)
+{
+    const int64_t row = d->anchor_row ? d->anchor_row[slot] : slot;
+    return (char *)d->anchor + row * d->anchor_elements * (int64_t)dtype_size(d->anchor_type);
+}
 
 /* The inputs of a layer's short convolution: position p stands in ring row p mod ring. */
 struct conv_slots {

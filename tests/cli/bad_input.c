@@ -2,6 +2,8 @@
  * is left behind. */
 #include "cli/program.h"
 
+#include <sys/resource.h>
+
 /* Every command that opens a model says the same about a bad one. */
 static void model_refused(int code, const char *model, const char *a, const char *b)
 {
@@ -180,6 +182,29 @@ static void bad_out(void **state)
     mem_give(text);
 }
 
+/* A limit on file size fails a write as a full disk does. */
+static void full_disk(void **state)
+{
+    (void)state;
+    put("good", "1 2 3 4 5 6 7 8 9 10 11 12");
+    unlink("o");
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    signal(SIGXFSZ, SIG_IGN); /* the program inherits it */
+    for (rlim_t limit = 0; limit < 12000; limit += 5000) {
+        small.rlim_cur = limit + 100; /* its message must fit */
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        const int code = gdn("logits", TINY, "--ids", "good", "--out", "o");
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        refused(6, code, "o: writing failed");
+        assert_int_equal(count_files("o.tmp"), 0);
+        assert_false(file_exists("o"));
+    }
+    signal(SIGXFSZ, SIG_DFL);
+    went_well(gdn("logits", TINY, "--ids", "good", "--out", "o"));
+}
+
 static void bad_text(void **state)
 {
     (void)state;
@@ -199,7 +224,7 @@ int main(void)
         cmocka_unit_test(damaged_tokenizer), cmocka_unit_test(no_such_device),
         cmocka_unit_test(bad_ids),           cmocka_unit_test(more_than_the_context),
         cmocka_unit_test(bad_prompts),       cmocka_unit_test(bad_out),
-        cmocka_unit_test(bad_text),
+        cmocka_unit_test(full_disk),         cmocka_unit_test(bad_text),
     };
     return cmocka_run_group_tests(tests, make_work, drop_work);
 }

@@ -47,7 +47,7 @@ double number_rounded(enum dtype dtype, double value)
 
 static double draw(const struct filling *f, struct rng *rng)
 {
-    static const double scale[REGIME_COUNT] = {1, 1e-20, 1e4, 0};
+    static const double scale[REGIME_COUNT] = {1, 1e-20, 1e4, 0, 1e-40};
     switch (f->fill) {
     case FILL_NORMAL: return f->scale * scale[f->regime] * rng_normal(rng);
     case FILL_STEADY: return f->scale * rng_normal(rng);

@@ -7,13 +7,20 @@
 
 #include "tensor/dtype.h"
 
-enum regime { REGIME_NORMAL, REGIME_TINY, REGIME_HUGE, REGIME_ZERO, REGIME_COUNT };
+enum regime {
+    REGIME_NORMAL,
+    REGIME_TINY,
+    REGIME_HUGE,
+    REGIME_ZERO,
+    REGIME_DENORMAL,
+    REGIME_COUNT
+};
 
 /* Log-decay: mild -U(0,1), none 0, strong -U(60,200): e^g underflows. */
 enum decay { DECAY_MILD, DECAY_NONE, DECAY_STRONG, DECAY_COUNT };
 
 enum fill {
-    FILL_NORMAL, /* N(0,1) times 1, 1e-20, 1e4 or 0 by the regime */
+    FILL_NORMAL, /* N(0,1) times 1, 1e-20, 1e4, 0 or 1e-40 by the regime */
     FILL_STEADY, /* N(0,1) in every regime */
     FILL_UNIT,   /* unit vectors along the last axis; zero in the zero regime */
     FILL_DECAY,  /* by the decay */

@@ -1,4 +1,5 @@
 /* forward.c: proofs of a forward kernel. */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -91,6 +92,33 @@ static void prove_part(const struct trial *whole, struct part part, bool grads)
     trial_close(&alone);
 }
 
+/* Rows [0, rows) become NaN in every input that has rows: what belongs to later rows keeps its
+ * bits. */
+static void prove_contained(const struct trial *whole, int rows, bool grads)
+{
+    struct trial t;
+    if (!trial_open(&t, whole->proof, whole->shape, whole->at, &whole->manner, whole->v)) return;
+    for (int i = 0; i < t.pieces; i++) {
+        struct piece *p = &t.piece[i];
+        if (p->want.per != PER_ROW || p->want.exact || p->box.role != ROLE_IN) continue;
+        const int64_t row = p->count / whole->shape->T;
+        for (int64_t e = 0; e < rows * row; e++) box_poke(&p->box, e, NAN);
+    }
+    if (grads ? trial_backward(&t) : trial_forward(&t))
+        for (int i = 0; i < t.pieces; i++) {
+            const struct piece *p = &t.piece[i];
+            if (!belongs(p, grads) || p->want.per != PER_ROW) continue;
+            const size_t size = dtype_size(p->box.t.dtype);
+            for (int64_t e = p->count / whole->shape->T * rows; e < p->count; e++)
+                if (!EXPECT(whole->v, memcmp(box_element(&p->box, e),
+                                             box_element(&whole->piece[i].box, e), size) == 0,
+                            "NaN in rows 0 to %d reaches element %lld of %s", rows - 1,
+                            (long long)e, p->box.name))
+                    break;
+        }
+    trial_close(&t);
+}
+
 static void prove_sequences(const struct trial *whole, bool grads)
 {
     int32_t start[65];
@@ -99,6 +127,7 @@ static void prove_sequences(const struct trial *whole, bool grads)
                                 sizeof *start * (size_t)(B + 1));
     for (int b = 0; b < B; b++)
         prove_part(whole, (struct part){start[b], start[b + 1] - start[b], b, 1}, grads);
+    if (whole->shape->T > 0) prove_contained(whole, start[1], grads);
 }
 
 void prove_alone(struct lab *lab, const struct proof *proof, const struct shape *s, bool grads,
@@ -120,6 +149,7 @@ void prove_alone(struct lab *lab, const struct proof *proof, const struct shape 
         prove_part(&whole, (struct part){0, 1, 0, 1}, grads);
         prove_part(&whole, (struct part){T - 1, 1, 0, 1}, grads);
         prove_part(&whole, (struct part){T / 3, (T - T / 3) / 2, 0, 1}, grads);
+        prove_contained(&whole, 1, grads);
     }
     trial_close(&whole);
 }

@@ -306,7 +306,8 @@ void law_each(struct lab *lab, struct verdict *v, const struct law *law)
     for (int i = 0; i < law->shapes; i++) {
         struct machine m;
         v->cases++;
-        if (!machine_open(&m, law->form, &law->shape[i], &lab->under[0], false, v)) continue;
+        struct station *at = &lab->under[i % LAB_STATIONS];
+        if (!machine_open(&m, law->form, &law->shape[i], at, false, v)) continue;
         law->holds(&m, law->extent);
         machine_close(&m);
         if (i > 1 || !machine_open(&m, law->form, &law->shape[i], &lab->ref, true, v)) continue;
@@ -332,9 +333,11 @@ static void compare_to_reference(struct machine *m, const struct track *b, struc
     t.dim[0] = b->stream.tokens;
     const int64_t n = tensor_elements(&t);
     double *got = rows_as_doubles(m, b->want, n), *want = rows_as_doubles(ref, r->want, n);
+    /* Where both round a state, a value between two bf16 numbers may go either way: one in some
+     * thousand elements is off by 2^-8. Without rounding at every edge it is 2e-3. */
+    const double l2 = ref->wide ? 2e-6 : 3e-4;
     if (EXPECT(m->v, got && want, "no memory"))
-        verdict_compare(m->v, w->name, &t, got, want,
-                        limit_of(t.dtype, w->l2 > 0 ? w->l2 : 2e-6, 1));
+        verdict_compare(m->v, w->name, &t, got, want, limit_of(t.dtype, l2, 1));
     mem_give(got);
     mem_give(want);
 }
@@ -346,7 +349,8 @@ static void reference_of(struct lab *lab, struct verdict *v, const struct form *
     struct track b, r, again;
     if (!machine_open(&m, form, shape, &lab->under[0], false, v)) return;
     const bool fed = track_open(&b, &m, tokens, 6) && feed_whole(&m, &b, 0);
-    if (fed && machine_open(&ref, form, shape, &lab->ref, true, v)) {
+    const bool wide = shape->weight == DTYPE_F32;
+    if (fed && machine_open(&ref, form, shape, &lab->ref, wide, v)) {
         if (track_open(&r, &ref, tokens, 6) && feed_whole(&ref, &r, 0))
             compare_to_reference(&m, &b, &ref, &r);
         track_close(&r);

@@ -10,7 +10,8 @@ void prove_forward(struct lab *lab, const struct proof *proof, const struct shap
                    struct verdict *v);
 
 /* A row (for ops over sequences: a sequence) alone gives the bits that it has in the batch: of
- * outputs, and with `grads` of the gradients of inputs that belong to it. */
+ * outputs, and with `grads` of the gradients of inputs that belong to it. And NaN in the first row
+ * or sequence reaches no other. */
 void prove_alone(struct lab *lab, const struct proof *proof, const struct shape *s, bool grads,
                  struct verdict *v);
 

@@ -1,5 +1,5 @@
-/* config_keys.c: every key of a config, alone: missing, of the wrong type, out of range, and at odds
- * with another. Whole files: config.c; ends of the text: config_open.c. */
+/* config_keys.c: every key of a config, alone: missing, of the wrong type, out of range, and at
+ * odds with another. Whole files: config.c; ends of the text: config_open.c. */
 #include "small.h"
 
 /* ---- integers -------------------------------------------------------------------------------- */
@@ -96,8 +96,8 @@ static void largest_sizes(void **state)
                           {"num_key_value_heads", "65536"}, {"head_dim", "256"},
                           {"linear_num_key_heads", "1024"}, {"linear_num_value_heads", "65536"},
                           {"linear_key_head_dim", "16384"}, {"linear_value_head_dim", "256"},
-                          {"linear_conv_kernel_dim", "16"}, {"max_position_embeddings", "1073741824"},
-                          {"num_hidden_layers", "1024"}, {"layer_types", NULL}));
+                          {"linear_conv_kernel_dim", "16"}, {"num_hidden_layers", "1024"},
+                          {"layer_types", NULL}, {"max_position_embeddings", "1073741824"}));
     assert_int_equal(c.vocab, WIDTH);
     assert_int_equal(c.Hq * c.head_dim, WIDTH);
     assert_int_equal(c.Hk * c.Dk, WIDTH);

@@ -1,5 +1,5 @@
-/* config_open.c: a folder's config.json and generation_config.json together: the ids that end a text,
- * what sampling is recommended, and files that cannot be read. */
+/* config_open.c: a folder's config.json and generation_config.json together: the ids that end a
+ * text, what sampling is recommended, and files that cannot be read. */
 #include "small.h"
 
 #include <stdlib.h>

@@ -20,10 +20,12 @@ struct key {
 
 enum { SMALL_TEXT = 8192 };
 
+#define SMALL_TYPES "[\"linear_attention\",\"full_attention\"]"
+
 static const struct key small_keys[] = {
     {"model_type", "\"qwen3_5_text\""}, {"vocab_size", "100"},
     {"hidden_size", "24"},              {"intermediate_size", "40"},
-    {"num_hidden_layers", "2"},         {"layer_types", "[\"linear_attention\",\"full_attention\"]"},
+    {"num_hidden_layers", "2"},         {"layer_types", SMALL_TYPES},
     {"num_attention_heads", "4"},       {"num_key_value_heads", "2"},
     {"head_dim", "16"},                 {"linear_num_key_heads", "2"},
     {"linear_num_value_heads", "4"},    {"linear_key_head_dim", "8"},

@@ -48,9 +48,9 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 }
 
 static const struct axis axes[] = {
-    AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3), AXIS(R, 1, 2, 3, 4),
+    AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4), AXIS(R, 1, 2, 3, 4),
     AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1),
-    AXIS(regime, 0, 1, 2, 3)};
+    AXIS(regime, 0, 1, 2, 3, 4)};
 static const struct axis narrow[] = {AXIS(T, 1, 4, 9), AXIS(D, 1, 5), AXIS(Hk, 1, 2),
                                      AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1)};
 static const struct shape calls[] = {

@@ -38,7 +38,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(W, 2, 3, 4), AXIS(B, 1, 2, 3, 5),
     AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16),
-    AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3), AXIS(option, 0, 1, 2, 3)};
+    AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 1, 2, 3)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5, 9), AXIS(D, 1, 3), AXIS(W, 2, 3, 4),
                                      AXIS(B, 1, 2, 3), AXIS(option, 0, 1, 2, 3),
                                      AXIS(absent, 0, 0, 1)};

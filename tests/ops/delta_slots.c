@@ -94,13 +94,13 @@ static const struct shape speculating[] = {
                .weight = DTYPE_BF16),
 };
 static const struct shape small[] = {BOTH_GATES(.Hk = 1, .R = 1, .Dk = 5, .Dv = 6, .slots = 16)};
-/* bf16 anchors are rounded at every edge on the cpu and not at all in F64: not compared. */
 static const struct shape accurate[] = {
     BOTH_GATES(.Hk = 2, .R = 2, .Dk = 64, .Dv = 96, .slots = 16),
     BOTH_GATES(.Hk = 1, .R = 3, .Dk = 100, .Dv = 33, .slots = 32),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .slots = 16, .decay = DECAY_NONE),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 32, .Dv = 32, .slots = 16, .decay = DECAY_STRONG),
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 32, .Dv = 64, .slots = 16, .act = DTYPE_BF16),
+    BOTH_GATES(.Hk = 1, .R = 2, .Dk = 64, .Dv = 32, .slots = 16, .weight = DTYPE_BF16),
 };
 
 static const struct law laws[] = {

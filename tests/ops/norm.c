@@ -22,7 +22,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3), AXIS(act, DTYPE_F32, DTYPE_BF16),
-    AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3), AXIS(option, 0, 1)};
+    AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 1)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 2, 3, 7), AXIS(Hk, 1, 2),
                                      AXIS(option, 0, 1)};
 static const struct shape bench[] = {{.T = 1, .Hk = 1, .D = 1024}, {.T = 512, .Hk = 8, .D = 256}};

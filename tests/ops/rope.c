@@ -24,7 +24,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, 2, 3, 8, 31, 32, 33, 64, 96, 100, 128), AXIS(Hk, 1, 2, 3, 4),
     AXIS(B, 1, 2, 3, 4), AXIS(start, 0, 1, 63, 4095, 262000), AXIS(absent, 0, 1),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3),
+    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1, 2, 3)};
 static const struct axis narrow[] = {AXIS(T, 1, 3, 6), AXIS(D, 2, 4, 7), AXIS(Hk, 1, 2),
                                      AXIS(B, 1, 3), AXIS(start, 0, 9), AXIS(option, 0, 1),

@@ -144,10 +144,12 @@ static void build_rope(struct trial *t, const struct shape *s)
 static void forward_faults(struct lab *lab, struct verdict *v, const struct law *law)
 {
     static const struct proof glu = {.op = OP_GLU, .build = build_glu};
+    /* Some devices have one thread however many are asked for. */
+    const bool threads = pool_threads(lab->under[1].device->pool) == 2;
+    const enum fault last = threads ? THREADS : SECOND;
     (void)law;
-    sees(lab, v, &glu, false, &(struct shape){.B = 1, .T = 130, .D = 128, .window = 1}, OFF,
-         THREADS);
-    sees(lab, v, &glu, false, &(struct shape){.B = 1, .T = 1, .D = 3, .window = 1}, OFF, THREADS);
+    sees(lab, v, &glu, false, &(struct shape){.B = 1, .T = 130, .D = 128, .window = 1}, OFF, last);
+    sees(lab, v, &glu, false, &(struct shape){.B = 1, .T = 1, .D = 3, .window = 1}, OFF, last);
 }
 
 static void backward_faults(struct lab *lab, struct verdict *v, const struct law *law)

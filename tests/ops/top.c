@@ -29,7 +29,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, 1, 2, 3, 17), AXIS(N, 1, 3, 7, 8, 31, 32, 33, 255, 256, 257, 1000),
     AXIS(K, 1, 2, 40, 256), AXIS(act, DTYPE_F32, DTYPE_F16), AXIS(option, 0, 1, 2, 3),
-    AXIS(regime, 0, 0, 1, 2, 3)};
+    AXIS(regime, 0, 0, 1, 2, 3, 4)};
 static const struct shape lines[] = {{.T = 1, .N = 5003, .K = 256},
                                      {.T = 2, .N = 2003, .K = 256, .regime = REGIME_ZERO}};
 static const struct shape bench[] = {{.T = 1, .N = 151936, .K = 256}};

@@ -233,8 +233,7 @@ static void load_log(struct head *h, const struct delta_slots *d, int64_t slot, 
 
 static void *anchor_of(const struct delta_slots *d, int64_t slot, int64_t hv, int64_t floats)
 {
-    return (char *)d->anchor +
-           (slot * d->anchor_elements + hv * floats) * (int64_t)dtype_size(d->anchor_type);
+    return (char *)delta_anchor(d, slot) + hv * floats * (int64_t)dtype_size(d->anchor_type);
 }
 
 /* How the log of a slot moves in a pass: one account for the heads and for the caller. */
@@ -251,7 +250,6 @@ static struct walk walk_of(const struct delta_slots *d, const struct rows *rows,
     struct walk w = {.start = rows->pos[b] - d->base[slot]};
     GDN_CHECK(w.start >= 0 && w.start <= d->entries, "slot %d: position %d, anchor at %d", slot,
               rows->pos[b], d->base[slot]);
-    if (T == 0) return (struct walk){.start = w.start, .end = w.start};
     if (w.start > BLOCK) {
         w.overdue = true;
         w.start -= BLOCK;
@@ -436,7 +434,7 @@ static int64_t anchor_at(const struct delta_slots *d, int64_t hv, int64_t c, int
 void cpu_anchor_pack(const struct delta_slots *d, int32_t slot, const double *dense)
 {
     const size_t size = dtype_size(d->anchor_type);
-    char *anchor = (char *)d->anchor + (size_t)(slot * d->anchor_elements) * size;
+    char *anchor = delta_anchor(d, slot);
     memset(anchor, 0, (size_t)d->anchor_elements * size);
     for (int64_t hv = 0; hv < d->Hv; hv++)
         for (int64_t c = 0; c < d->Dv; c++)
@@ -449,7 +447,7 @@ void cpu_anchor_pack(const struct delta_slots *d, int32_t slot, const double *de
 void cpu_anchor_unpack(const struct delta_slots *d, int32_t slot, double *dense)
 {
     const size_t size = dtype_size(d->anchor_type);
-    const char *anchor = (const char *)d->anchor + (size_t)(slot * d->anchor_elements) * size;
+    const char *anchor = delta_anchor(d, slot);
     for (int64_t hv = 0; hv < d->Hv; hv++)
         for (int64_t c = 0; c < d->Dv; c++)
             for (int64_t k = 0; k < d->Dk; k++) {

@@ -149,7 +149,7 @@ static void token_forward(const struct delta_args *a, const struct block *b, int
     for (int32_t h = 0; h < s->Hv; h++) head_forward(a, b, t, h, m);
 }
 
-/* The n rows from t on, of one sequence at `pos`. */
+/* The n rows from t on, of one sequence at `pos`; with none, only an overdue fold happens. */
 static void sequence_forward(const struct delta_args *a, struct block *b, int64_t t, int32_t n,
                              int32_t pos)
 {
@@ -195,7 +195,7 @@ void delta_log_forward_ref(struct arena *scratch, const struct delta_args *a)
                       .G = ref_take(scratch, s->Dk), .row = ref_take(scratch, s->Dk)};
     if (!b.A || !b.S || !b.G || !b.row) return;
     for (int32_t i = 0; i < a->rows->B; i++) {
-        if (ref_length(a->rows, i) == 0) continue;
+        if (ref_absent(a->rows, i)) continue;
         b.slot = a->rows->slot[i];
         sequence_forward(a, &b, a->rows->start[i], ref_length(a->rows, i), a->rows->pos[i]);
     }

@@ -123,13 +123,13 @@ int64_t ref_anchor_elements(int32_t Hv, int32_t Dv, int32_t Dk)
 void ref_anchor_pack(const struct delta_slots *slots, int32_t slot, const double *dense)
 {
     const int64_t n = ref_anchor_elements(slots->Hv, slots->Dv, slots->Dk);
-    for (int64_t i = 0; i < n; i++)
-        ref_store(slots->anchor_type, slots->anchor, slot * slots->anchor_elements + i, dense[i]);
+    void *anchor = delta_anchor(slots, slot);
+    for (int64_t i = 0; i < n; i++) ref_store(slots->anchor_type, anchor, i, dense[i]);
 }
 
 void ref_anchor_unpack(const struct delta_slots *slots, int32_t slot, double *dense)
 {
     const int64_t n = ref_anchor_elements(slots->Hv, slots->Dv, slots->Dk);
-    for (int64_t i = 0; i < n; i++)
-        dense[i] = ref_load(slots->anchor_type, slots->anchor, slot * slots->anchor_elements + i);
+    const void *anchor = delta_anchor(slots, slot);
+    for (int64_t i = 0; i < n; i++) dense[i] = ref_load(slots->anchor_type, anchor, i);
 }

@@ -1,0 +1,92 @@
+/* delta.h: the gated delta rule on the CPU: how a call is cut into blocks, and the workplace of a
+ * head. The arithmetic is in delta_tmpl.h (coefficients) and delta_strips_tmpl.h (state), compiled
+ * for each ISA; delta.c owns everything around. docs/kernels/delta.md. */
+#ifndef KERNELS_CPU_DELTA_H
+#define KERNELS_CPU_DELTA_H
+
+#include "kernels/cpu/cpu.h"
+
+/* Coefficients of so many blocks are made at once: a strip then walks through all of them and stays
+ * in the nearest cache. At T = 1 so many strips stand side by side. */
+enum { DELTA_BLOCKS = 8, DELTA_SIDE = 4, DELTA_WIDE = DELTA_SIDE * STRIP };
+
+/* Up to 16 tokens that meet the same anchor. */
+struct delta_block {
+    int have, from; /* entries that stand in the log already, and where */
+    int rows;       /* new ones after them */
+    int64_t row;    /* the first of these */
+    bool fold;      /* at its end it goes into the anchor, */
+    bool aside;     /* or into a copy: nothing of a draft is final */
+    int keep;       /* its entries' place in the log after the call; -1: none */
+};
+
+/* A sequence's call, block by block. */
+struct delta_plan {
+    int have, from, beyond; /* beyond: log entries after the first 16, whose fold is overdue */
+    int64_t row, end;
+    bool slots, draft, last_folds;
+    int drafted; /* blocks of the draft so far */
+};
+
+struct delta_plan delta_plan_of(const struct delta_args *a, int b);
+/* The next block; false when there is none. */
+bool delta_plan_next(struct delta_plan *plan, struct delta_block *block);
+
+/* What the strips need of a block. Rows are h->row floats long: Dk and zeros up to a multiple of
+ * 16. With a gate per channel, k and q are decayed to the anchor. */
+struct delta_coefs {
+    float *kq;   /* [16][2][row] k and q of an entry */
+    float *fold; /* entry i: fold + i * fold_stride; what w_i u_i is multiplied with in the fold */
+    int64_t fold_stride;
+    float *keep; /* [row] what stays of the anchor's row d */
+    float *ck, *cq; /* [16][16] coefficients of u_i in r and o */
+    float *eG;      /* [16] factor of S k and S q */
+    float *w;       /* [16] weight of u_i in the fold */
+    float *beta;    /* [16] */
+};
+
+/* One head of one sequence, and one thread's scratch for it. */
+struct delta_head {
+    const struct delta_args *a;
+    int b;
+    int64_t hv, hk;
+    int Dk, Dv, strips;
+    int row;        /* Dk rounded up to 16 */
+    bool channel;   /* a gate per key channel */
+    bool round;     /* the anchor is rounded through bf16 at every edge */
+    int64_t strip;  /* floats of a strip */
+    int64_t floats; /* of all of them */
+    char *anchor;   /* slots: packed, of anchor_type */
+    float *state;   /* dense: all strips */
+    float *aside;   /* DELTA_SIDE strips: a copy in f32 */
+    float *kq;      /* [16][2][row] before any decay; with one gate a head, those of coefs */
+    float *G;       /* [16][row] or [16] */
+    float *step;    /* channel: [16][row] e^{G_i - G_{i-1}} */
+    float *product; /* channel: [row] */
+    float *u;       /* [16][DELTA_WIDE] */
+    float *x;       /* [16][STRIP] weighted u */
+    float *r;       /* 2 x 16 rows of STRIP or fewer of DELTA_WIDE */
+    struct delta_coefs coefs[DELTA_BLOCKS];
+    struct delta_block block[DELTA_BLOCKS];
+};
+
+/* Runs one head: rows, log and anchor; in delta.c, delta_avx2.c, delta_avx512.c. */
+typedef void delta_run(struct delta_head *head);
+delta_run delta_run_portable, delta_run_avx2, delta_run_avx512;
+
+/* A call with that arithmetic. */
+void delta_forward(struct device *device, struct arena *scratch, const struct delta_args *a,
+                   delta_run *run);
+
+/* Row `entry` of a log array [slots][entries][heads][width], in elements. */
+static inline int64_t delta_log_at(const struct delta_slots *d, int64_t slot, int64_t entry,
+                                   int64_t heads, int64_t head, int64_t width)
+{
+    return ((slot * d->entries + entry) * heads + head) * width;
+}
+
+/* Dense [Dv][Dk] of a head <-> strips in f32; rows: [4][row] floats to work in. */
+void delta_strips_load(const struct delta_head *h, const struct tensor *S0, float *rows);
+void delta_strips_store(const struct delta_head *h, const struct tensor *S1, float *rows);
+
+#endif

@@ -1,0 +1,217 @@
+/* sampler.c: which tokens may be chosen, and how often each is. */
+#include "run/sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+
+enum { N = 5 };
+
+/* Probabilities 1/2, 1/4, 1/8, 1/16, 1/16. */
+static const int32_t ids[N] = {40, 7, 99, 3, 12};
+static float values[N];
+
+static int set_values(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N; i++) values[i] = (float)(3.0 - (double)(i < 4 ? i : 3) * log(2.0));
+    return 0;
+}
+
+/* One bit for each of the first N tokens that some number in [0, 1) chooses. */
+static unsigned chosen(struct sampling s)
+{
+    unsigned set = 0;
+    for (int u = 0; u <= 1000; u++) {
+        const double unit = u < 1000 ? u / 1000.0 : 1.0 - 0x1p-53;
+        const int32_t id = sampler_choose(&s, N, ids, values, unit);
+        int i = 0;
+        while (i < N && ids[i] != id) i++;
+        assert_true(i < N);
+        set |= 1u << i;
+    }
+    return set;
+}
+
+static void cold_is_the_best(void **state)
+{
+    (void)state;
+    assert_int_equal(chosen((struct sampling){.temperature = 0}), 1);
+    assert_int_equal(chosen((struct sampling){.temperature = -1, .top_k = 4, .top_p = 0.9}), 1);
+    assert_int_equal(chosen((struct sampling){.temperature = 1e-300}), 1);
+    assert_int_equal(chosen((struct sampling){.temperature = 5e-324}), 1);
+    for (int u = 0; u < 10; u++)
+        assert_int_equal(
+            sampler_choose(&(struct sampling){.temperature = 2}, 1, ids, values, u / 10.0), 40);
+}
+
+/* Sets that differ from their neighbours by one token, on both sides of each limit. */
+static void sets_are_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        struct sampling s;
+        unsigned set;
+    } cases[] = {
+        {{.temperature = 1}, 31},
+        {{.temperature = 1, .top_k = 0}, 31},
+        {{.temperature = 1, .top_k = -3}, 31},
+        {{.temperature = 1, .top_k = 1}, 1},
+        {{.temperature = 1, .top_k = 3}, 7},
+        {{.temperature = 1, .top_k = 5}, 31},
+        {{.temperature = 1, .top_k = 1000}, 31},
+        {{.temperature = 1, .top_p = 1e-9}, 1},
+        {{.temperature = 1, .top_p = 0.49}, 1},
+        {{.temperature = 1, .top_p = 0.51}, 3},
+        {{.temperature = 1, .top_p = 0.74}, 3},
+        {{.temperature = 1, .top_p = 0.76}, 7},
+        {{.temperature = 1, .top_p = 0.93}, 15},
+        {{.temperature = 1, .top_p = 0.94}, 31},
+        {{.temperature = 1, .top_p = 1}, 31},
+        {{.temperature = 1, .top_p = 7}, 31},
+        {{.temperature = 1, .top_p = -1}, 31},
+        {{.temperature = 1, .min_p = 0.51}, 1},
+        {{.temperature = 1, .min_p = 0.49}, 3},
+        {{.temperature = 1, .min_p = 0.26}, 3},
+        {{.temperature = 1, .min_p = 0.24}, 7},
+        {{.temperature = 1, .min_p = 0.1}, 31},
+        {{.temperature = 1, .min_p = 1}, 1},
+        {{.temperature = 1, .min_p = 2}, 1},
+        /* top_p counts what top_k has left: 4/7 and 6/7. */
+        {{.temperature = 1, .top_k = 3, .top_p = 0.57}, 1},
+        {{.temperature = 1, .top_k = 3, .top_p = 0.58}, 3},
+        {{.temperature = 1, .top_k = 3, .top_p = 0.86}, 7},
+        /* Both come after the temperature: at 2 the weights are 1, .71, .5, .35, .35. */
+        {{.temperature = 2, .min_p = 0.49}, 7},
+        {{.temperature = 2, .min_p = 0.51}, 3},
+        {{.temperature = 2, .top_p = 0.34}, 1},
+        {{.temperature = 2, .top_p = 0.35}, 3},
+        {{.temperature = 1, .top_p = 0.76, .min_p = 0.49}, 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (chosen(cases[i].s) != cases[i].set)
+            fail_msg("case %zu: found set %u, need %u", i, chosen(cases[i].s), cases[i].set);
+}
+
+/* ---- how often ------------------------------------------------------------------------------------ */
+
+static double chi_square(struct sampling s, const double *weight, int kept, uint64_t seed)
+{
+    enum { DRAWS = 100000 };
+    struct rng rng = {.seed = seed};
+    int32_t count[N] = {0};
+    double sum = 0, chi = 0;
+    for (int d = 0; d < DRAWS; d++) {
+        const int32_t id = sampler_choose(&s, N, ids, values, rng_unit(&rng));
+        for (int i = 0; i < N; i++) count[i] += ids[i] == id;
+    }
+    for (int i = 0; i < kept; i++) sum += weight[i];
+    for (int i = 0; i < N; i++) {
+        const double want = i < kept ? DRAWS * weight[i] / sum : 0;
+        if (i >= kept)
+            assert_int_equal(count[i], 0);
+        else
+            chi += (count[i] - want) * (count[i] - want) / want;
+    }
+    return chi;
+}
+
+/* One time in a thousand chance alone goes beyond these limits; with these seeds it does not. */
+static void drawn_by_weight(void **state)
+{
+    (void)state;
+    static const double beyond[] = {0, 10.83, 13.82, 16.27, 18.47}; /* by degrees of freedom */
+    static const double plain[N] = {8, 4, 2, 1, 1};
+    double warm[N];
+    for (int i = 0; i < N; i++) warm[i] = sqrt(plain[i]);
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        assert_true(chi_square((struct sampling){.temperature = 1}, plain, 5, seed) < beyond[4]);
+        assert_true(chi_square((struct sampling){.temperature = 2}, warm, 5, seed) < beyond[4]);
+        assert_true(chi_square((struct sampling){.temperature = 1, .top_k = 3}, plain, 3, seed) <
+                    beyond[2]);
+        assert_true(chi_square((struct sampling){.temperature = 1, .top_p = 0.7}, plain, 2, seed) <
+                    beyond[1]);
+        assert_true(chi_square((struct sampling){.temperature = 2, .min_p = 0.4}, warm, 3, seed) <
+                    beyond[2]);
+    }
+    /* And the test would notice: the same draws are not those of other weights. */
+    assert_true(chi_square((struct sampling){.temperature = 1.1}, plain, 5, 1) > beyond[4]);
+}
+
+static void same_seed_same_token(void **state)
+{
+    (void)state;
+    const struct sampling s = {.temperature = 0.8, .top_p = 0.95};
+    int differ = 0;
+    for (uint64_t position = 0; position < 200; position++) {
+        struct rng a = {.seed = 5, .counter = position}, b = a;
+        struct rng c = {.seed = 6, .counter = position};
+        const int32_t one = sampler_choose(&s, N, ids, values, rng_unit(&a));
+        assert_int_equal(one, sampler_choose(&s, N, ids, values, rng_unit(&b)));
+        differ += one != sampler_choose(&s, N, ids, values, rng_unit(&c));
+    }
+    assert_in_range(differ, 50, 190);
+}
+
+/* ---- hostile numbers ---------------------------------------------------------------------------------- */
+
+static void anything_is_survived(void **state)
+{
+    (void)state;
+    static const double odd[] = {0, -0.0, 1, -1, 5e-324, DBL_MAX, -DBL_MAX, INFINITY, -INFINITY,
+                                 NAN, 0.5};
+    static const float logits[] = {0, 1, -1, FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN, 1e-45f};
+    enum { MANY = 300, ODD = sizeof odd / sizeof *odd, LOGITS = sizeof logits / sizeof *logits };
+    int32_t many[MANY];
+    float at[MANY];
+    struct rng rng = {.seed = 3};
+    for (int i = 0; i < MANY; i++) many[i] = 1000 + i;
+    for (int round = 0; round < 20000; round++) {
+        const int32_t n = 1 + (int32_t)rng_below(&rng, MANY);
+        const struct sampling s = {.temperature = odd[rng_below(&rng, ODD)],
+                                   .top_k = (int32_t)rng_below(&rng, 400) - 50,
+                                   .top_p = odd[rng_below(&rng, ODD)],
+                                   .min_p = odd[rng_below(&rng, ODD)]};
+        for (int32_t i = 0; i < n; i++) at[i] = logits[rng_below(&rng, LOGITS)];
+        const int32_t id = sampler_choose(&s, n, many, at, rng_unit(&rng));
+        assert_in_range(id, 1000, 1000 + (n < 256 ? n : 256) - 1);
+    }
+}
+
+/* Where there are no weights to draw by, the best is taken: not the last of the list. */
+static void no_weights(void **state)
+{
+    (void)state;
+    static const float all[][3] = {{INFINITY, 2, 1},
+                                   {NAN, NAN, NAN},
+                                   {-INFINITY, -INFINITY, -INFINITY},
+                                   {INFINITY, INFINITY, 0}};
+    const struct sampling s = {.temperature = 1};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(sampler_choose(&s, 3, ids, all[i], 0.0), 40);
+        assert_int_equal(sampler_choose(&s, 3, ids, all[i], 0.999), 40);
+    }
+    /* What is impossible is never drawn, NaN included: op_top reports it as -inf. */
+    static const float holes[3] = {1, -INFINITY, NAN};
+    for (int u = 0; u < 100; u++)
+        assert_int_equal(sampler_choose(&s, 2, ids, holes, u / 100.0), 40);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cold_is_the_best),     cmocka_unit_test(sets_are_exact),
+        cmocka_unit_test(drawn_by_weight),      cmocka_unit_test(same_seed_same_token),
+        cmocka_unit_test(anything_is_survived), cmocka_unit_test(no_weights),
+    };
+    return cmocka_run_group_tests(tests, set_values, NULL);
+}
