@@ -138,6 +138,47 @@ GDN_API enum gdn_status gdn_session_rewind(gdn_session *session, int32_t n, stru
 GDN_API enum gdn_status gdn_session_fork(const gdn_session *session, gdn_session **fork,
                                          struct gdn_error *err);
 
+/* What the session was fed: gdn_session_position ids, valid until the next call. */
+GDN_API const int32_t *gdn_session_tokens(const gdn_session *session);
+
+/* ---- put aside and taken up again ------------------------------------------------------------------ */
+
+/* A session at one position, complete: it may be restored any number of times, into any session of
+ * the model, whatever became of the one it was taken from. */
+typedef struct gdn_snapshot gdn_snapshot;
+GDN_API enum gdn_status gdn_session_snapshot(gdn_session *session, gdn_snapshot **snapshot,
+                                             struct gdn_error *err);
+GDN_API enum gdn_status gdn_session_restore(gdn_session *session, const gdn_snapshot *snapshot,
+                                            struct gdn_error *err);
+/* Bytes it keeps alive; pages shared with others count in part. */
+GDN_API int64_t gdn_snapshot_bytes(const gdn_snapshot *snapshot);
+GDN_API int32_t gdn_snapshot_position(const gdn_snapshot *snapshot);
+/* Before its model is closed. NULL is fine. */
+GDN_API void gdn_snapshot_free(gdn_snapshot *snapshot);
+
+/* The same as a file (docs/state.md): written whole or not at all, checked to the last byte when
+ * read. Loading costs no prefill and goes on bit-equal; a file of another model is refused.
+ * *converted (may be NULL): the recurrent state was stored in another type than options.state. */
+GDN_API enum gdn_status gdn_session_save(gdn_session *session, const char *path,
+                                         struct gdn_error *err);
+GDN_API enum gdn_status gdn_session_load(gdn_model *model, const char *path,
+                                         gdn_session **session, bool *converted,
+                                         struct gdn_error *err);
+
+struct gdn_state_file {
+    int version;
+    int64_t bytes;
+    int32_t position, layers, log_length;
+    enum gdn_type compute, state;
+    bool has_distribution; /* the next token can be sampled at once */
+    unsigned char model[32];
+};
+/* Checks every byte of a state file and says what is in it; needs no model. */
+GDN_API enum gdn_status gdn_state_file_verify(const char *path, struct gdn_state_file *info,
+                                              struct gdn_error *err);
+
+/* ---- drafts ------------------------------------------------------------------------------------------ */
+
 /* Runs 1..16 tokens without making them part of the sequence; needs options.speculate. Then
  * commit(n) makes the first n of them part of it: more is clamped, 0 or less changes nothing. */
 struct gdn_sink;

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "gdn/gdn.h"
 #include "run/engine.h"
+#include "state/file.h"
 #include "text/decode.h"
 #include "text/tokenizer.h"
 
@@ -17,7 +18,9 @@ struct gdn_model {
     struct engine_options engine_options;
     struct engine engine;
     bool engine_open; /* from the first session on */
-    struct gdn_session *sessions; /* [options.sessions], by slot */
+    struct gdn_session *sessions; /* [options.sessions] */
+    int32_t *tokens;              /* [options.sessions][context]: what each session was fed */
+    unsigned char fingerprint[32];
 };
 
 struct gdn_session {
@@ -29,6 +32,15 @@ struct gdn_session {
     int32_t best_count;
     int32_t best_ids[ENGINE_BEST];
     float best_values[ENGINE_BEST];
+    float best_lse;
+    int32_t *tokens;   /* [position], a row of model->tokens */
+    int32_t draft[16]; /* ids of the last verify pass */
+};
+
+struct gdn_snapshot {
+    struct gdn_model *model;
+    struct snapshot state;
+    struct gdn_session session; /* tokens: a copy of its own */
 };
 
 struct gdn_decoder {
@@ -38,5 +50,9 @@ struct gdn_decoder {
 
 /* The first session opens the engine. */
 enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
+/* A session that is not in use, without a slot; NULL with a sentence. */
+struct gdn_session *session_find(struct gdn_model *model, struct gdn_error *err);
+/* It is open, and no step of it failed half-way. */
+enum gdn_status session_check(const struct gdn_session *session, struct gdn_error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "api/handles.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "model/fingerprint.h"
 
 static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64,
                                   enum dtype *dtype, struct gdn_error *err)
@@ -32,7 +33,7 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
     const bool ref = o->device && strcmp(o->device, "ref") == 0;
     TRY(check_type("options.compute", o->compute, ref, &e->compute, err));
     TRY(check_type("options.state", o->state, false, &e->anchor, err));
-    e->slots = o->sessions;
+    e->slots = o->sessions + 1; /* a spare one to restore into */
     e->fast = o->fast;
     e->entries = o->speculate ? 2 * BLOCK : BLOCK;
     return GDN_OK;
@@ -113,6 +114,7 @@ void gdn_model_close(gdn_model *m)
     if (!m) return;
     engine_close(&m->engine);
     mem_give(m->sessions);
+    mem_give(m->tokens);
     weights_close(&m->weights);
     tokenizer_close(m->tokenizer);
     device_close(m->device);
@@ -123,8 +125,16 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
 {
     if (m->engine_open) return GDN_OK;
     const int32_t vocab = m->tokenizer ? tokenizer_count(m->tokenizer) : m->config.vocab;
+    const size_t context = (size_t)m->engine_options.context;
+    if (!m->tokens) m->tokens = mem_take_array((size_t)m->options.sessions, 4 * context);
+    if (!m->tokens)
+        return error_set(err, GDN_ERR_MEMORY, "no memory for the tokens of %d sessions",
+                         m->options.sessions);
+    for (int i = 0; i < m->options.sessions; i++)
+        m->sessions[i].tokens = m->tokens + context * (size_t)i;
     TRY(engine_open(&m->engine, &m->config, &m->weights, vocab, m->device, &m->engine_options,
                     err));
+    fingerprint_make(&m->config, &m->weights, m->fingerprint);
     m->engine_open = true;
     return GDN_OK;
 }

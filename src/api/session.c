@@ -14,8 +14,7 @@ static enum gdn_status check_live(const struct gdn_session *s, struct gdn_error 
     return error_set(err, GDN_ERR_USAGE, "the session is not open");
 }
 
-/* Live, and no step of it failed half-way. */
-static enum gdn_status check_usable(const struct gdn_session *s, struct gdn_error *err)
+enum gdn_status session_check(const struct gdn_session *s, struct gdn_error *err)
 {
     TRY(check_live(s, err));
     if (s->model->engine.state.slot[s->slot].status == SLOT_LIVE) return GDN_OK;
@@ -23,24 +22,38 @@ static enum gdn_status check_usable(const struct gdn_session *s, struct gdn_erro
                      "half-way");
 }
 
+struct gdn_session *session_find(struct gdn_model *m, struct gdn_error *err)
+{
+    for (int i = 0; i < m->options.sessions; i++)
+        if (!m->sessions[i].live) return &m->sessions[i];
+    error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
+              m->options.sessions);
+    return NULL;
+}
+
+/* The session begins with this slot and nothing fed. */
+static void session_begin(struct gdn_model *m, struct gdn_session *s, int32_t slot)
+{
+    *s = (struct gdn_session){.model = m, .slot = slot, .live = true, .tokens = s->tokens};
+}
+
 enum gdn_status gdn_session_new(gdn_model *m, gdn_session **session, struct gdn_error *err)
 {
     *session = NULL;
     TRY(model_ready(m, err));
-    const int32_t slot = state_slot_take(&m->engine.state);
-    if (slot < 0)
-        return error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
-                         m->options.sessions);
-    m->sessions[slot] = (struct gdn_session){.model = m, .slot = slot, .live = true};
-    *session = &m->sessions[slot];
+    struct gdn_session *s = session_find(m, err);
+    if (!s) return GDN_ERR_MEMORY;
+    session_begin(m, s, state_slot_take(&m->engine.state));
+    *session = s;
     return GDN_OK;
 }
 
 void gdn_session_free(gdn_session *s)
 {
     if (!s || !s->live) return;
+    memset(s->tokens, 0, sizeof *s->tokens * (size_t)gdn_session_position(s));
     state_slot_give(&s->model->engine.state, s->slot);
-    *s = (struct gdn_session){0};
+    *s = (struct gdn_session){.tokens = s->tokens};
 }
 
 int32_t gdn_session_position(const gdn_session *s)
@@ -48,14 +61,16 @@ int32_t gdn_session_position(const gdn_session *s)
     return s && s->live ? s->model->engine.state.slot[s->slot].position : 0;
 }
 
+const int32_t *gdn_session_tokens(const gdn_session *s) { return s && s->live ? s->tokens : NULL; }
+
 int32_t gdn_session_rewindable(const gdn_session *s)
 {
-    return check_usable(s, NULL) == GDN_OK ? state_length(&s->model->engine.state, s->slot) : 0;
+    return session_check(s, NULL) == GDN_OK ? state_length(&s->model->engine.state, s->slot) : 0;
 }
 
 enum gdn_status gdn_session_rewind(gdn_session *s, int32_t n, struct gdn_error *err)
 {
-    TRY(check_usable(s, err));
+    TRY(session_check(s, err));
     TRY(state_rewind(&s->model->engine.state, s->slot, n, err));
     if (n > 0) s->ready = false;
     return GDN_OK;
@@ -64,15 +79,16 @@ enum gdn_status gdn_session_rewind(gdn_session *s, int32_t n, struct gdn_error *
 enum gdn_status gdn_session_fork(const gdn_session *s, gdn_session **fork, struct gdn_error *err)
 {
     *fork = NULL;
-    TRY(check_usable(s, err));
+    TRY(session_check(s, err));
     struct gdn_model *m = s->model;
-    const int32_t slot = state_fork(&m->engine.state, s->slot);
-    if (slot < 0)
-        return error_set(err, GDN_ERR_MEMORY, "all %d sessions are in use (options.sessions)",
-                         m->options.sessions);
-    m->sessions[slot] = *s;
-    m->sessions[slot].slot = slot;
-    *fork = &m->sessions[slot];
+    struct gdn_session *f = session_find(m, err);
+    if (!f) return GDN_ERR_MEMORY;
+    int32_t *tokens = f->tokens;
+    memcpy(tokens, s->tokens, sizeof *tokens * (size_t)gdn_session_position(s));
+    *f = *s;
+    f->tokens = tokens;
+    f->slot = state_fork(&m->engine.state, s->slot);
+    *fork = f;
     return GDN_OK;
 }
 
@@ -109,6 +125,7 @@ static void keep_best(void *context, int piece, const struct best *best)
     s->best_count = best->n;
     memcpy(s->best_ids, best->ids, sizeof *best->ids * (size_t)best->n);
     memcpy(s->best_values, best->values, sizeof *best->values * (size_t)best->n);
+    s->best_lse = best->lse;
     s->ready = s->fresh = true;
 }
 
@@ -125,7 +142,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
     struct piece pieces[BATCH];
     for (int i = 0; i < count; i++) {
         const struct gdn_feed *f = &feeds[i];
-        TRY(check_usable(f->session, err));
+        TRY(session_check(f->session, err));
         if (f->session->model != feeds[0].session->model)
             return error_set(err, GDN_ERR_USAGE, "the sessions of one batch are of one model");
         if (f->n > INT32_MAX)
@@ -143,10 +160,16 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
                                .loss = sink && sink->loss ? relay_loss : NULL,
                                .best = draft ? NULL : keep_best};
     struct engine *engine = &feeds[0].session->model->engine;
+    int32_t before[BATCH];
+    for (int i = 0; i < count; i++) before[i] = gdn_session_position(feeds[i].session);
     const enum gdn_status status = engine_step(engine, pieces, count, draft, &inner, err);
     /* The engine took these tokens back, but the distribution before them is written over. */
     for (int i = 0; status != GDN_OK && i < count; i++)
         if (feeds[i].n == 1 && feeds[i].session->fresh) feeds[i].session->ready = false;
+    for (int i = 0; status == GDN_OK && i < count; i++)
+        if (feeds[i].n > 0)
+            memcpy(draft ? feeds[i].session->draft : feeds[i].session->tokens + before[i],
+                   feeds[i].ids, sizeof *feeds[i].ids * feeds[i].n);
     return status;
 }
 
@@ -173,7 +196,9 @@ enum gdn_status gdn_session_draft(gdn_session *s, const int32_t *ids, size_t n,
 int32_t gdn_session_commit(gdn_session *s, int32_t n)
 {
     if (!s || !s->live) return 0;
+    int32_t *end = s->tokens + gdn_session_position(s);
     const int32_t taken = state_commit(&s->model->engine.state, s->slot, n);
+    memcpy(end, s->draft, sizeof *end * (size_t)taken);
     if (taken > 0) s->ready = false;
     return taken;
 }
@@ -181,7 +206,7 @@ int32_t gdn_session_commit(gdn_session *s, int32_t n)
 enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sampling, int32_t *id,
                                    struct gdn_error *err)
 {
-    TRY(check_usable(s, err));
+    TRY(session_check(s, err));
     if (!s->ready)
         return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
     struct rng rng = {.seed = sampling->seed, .counter = (uint64_t)gdn_session_position(s)};

@@ -1,5 +1,6 @@
 #include "base/arena.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -49,12 +50,34 @@ void arena_close(struct arena *arena)
     *arena = (struct arena){0};
 }
 
+void arena_over(struct arena *arena, void *memory, size_t bytes)
+{
+    const size_t lead = (ALIGN - (uintptr_t)memory % ALIGN) % ALIGN;
+    *arena = (struct arena){.failed = lead > bytes || !memory};
+    if (arena->failed) return;
+    arena->base = (unsigned char *)memory + lead;
+    arena->size = (bytes - lead) / ALIGN * ALIGN;
+    fence(arena->base, arena->size);
+}
+
+void arena_leave(struct arena *arena)
+{
+    if (arena->base) unfence(arena->base, arena->size);
+    *arena = (struct arena){0};
+}
+
+void arena_measure(struct arena *arena) { *arena = (struct arena){0}; }
+
 void *arena_take(struct arena *arena, size_t bytes)
 {
     size_t whole, end;
     if (!checked_add(bytes, FENCE, &whole) || !checked_align(whole, ALIGN, &whole) ||
-        !checked_add(arena->used, whole, &end) || end > arena->size) {
+        !checked_add(arena->used, whole, &end))
+        end = SIZE_MAX;
+    if (end > arena->size) {
         arena->failed = true;
+        if (!arena->base) arena->used = end;
+        if (arena->used > arena->high) arena->high = arena->used;
         return NULL;
     }
     unsigned char *at = arena->base + arena->used;

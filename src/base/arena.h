@@ -24,6 +24,15 @@ struct arena {
 bool arena_open(struct arena *arena, size_t bytes);
 void arena_close(struct arena *arena);
 
+/* Over memory of somebody else's, at any address: up to 63 bytes in front and behind are lost.
+ * arena_leave gives it back as it was found but for its contents. */
+void arena_over(struct arena *arena, void *memory, size_t bytes);
+void arena_leave(struct arena *arena);
+
+/* Has no memory: every take fails, but `used` and `high` move as if it had not (SIZE_MAX: more than
+ * an address space). What takes all it needs before it looks for a failure says so how much. */
+void arena_measure(struct arena *arena);
+
 /* `bytes` aligned to 64, NOT zeroed; NULL and `failed` when it does not fit. */
 void *arena_take(struct arena *arena, size_t bytes);
 /* The same, zeroed. */

@@ -41,7 +41,7 @@ enum gdn_status file_read(const char *path, size_t limit, char **data, size_t *l
         return error_set(err, GDN_ERR_INPUT, "%s: found %zu bytes, need at most %zu", path, *len,
                          limit);
     }
-    char *buffer = mem_take(*len + 1);
+    char *buffer = mem_take_dirty(*len + 1);
     if (!buffer) {
         close(fd);
         return error_set(err, GDN_ERR_MEMORY, "%s: no memory for %zu bytes", path, *len);
@@ -60,6 +60,7 @@ enum gdn_status file_read(const char *path, size_t limit, char **data, size_t *l
         have += (size_t)n;
     }
     close(fd);
+    buffer[*len] = 0;
     *data = buffer;
     return GDN_OK;
 }
@@ -114,6 +115,10 @@ enum gdn_status file_create(struct file_out *out, const char *path, struct gdn_e
     int b = snprintf(out->temp, sizeof out->temp, "%s.tmp.%ld", path, (long)getpid());
     if (a < 0 || b < 0 || (size_t)b >= sizeof out->temp)
         return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", path);
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return error_set(err, GDN_ERR_IO, "%s: found something that is not a regular file, will "
+                         "not replace it", path);
     unlink(out->temp);
     int fd = open(out->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)

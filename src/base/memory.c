@@ -8,8 +8,20 @@
 #include "base/check.h"
 #include "base/checked.h"
 
-/* Each block is preceded by one cache line that holds its size. */
+/* Each block is preceded by one cache line that says what it is. Large blocks are mapped: their
+ * pages are zero and cost memory only once touched, so room for what may come is nearly free. */
 enum { HEAD = 64 };
+#if defined(GDN_POISON) && GDN_POISON
+static const size_t mapped_from = SIZE_MAX; /* sanitizers see into heap blocks only */
+#else
+static const size_t mapped_from = 1 << 20;
+#endif
+
+struct head {
+    size_t bytes; /* asked for */
+    size_t whole; /* taken, head included */
+    bool mapped;
+};
 
 static _Atomic int64_t live_blocks, live_bytes, peak_bytes, takes, guarded_takes, guards;
 static _Atomic int64_t fail_in;
@@ -40,24 +52,29 @@ static void count_take(int64_t blocks, int64_t bytes)
     }
 }
 
-void *mem_take_dirty(size_t bytes)
+static void *take(size_t bytes, bool zeroed)
 {
-    size_t whole;
-    if (!checked_add(bytes, HEAD, &whole) || !checked_align(whole, HEAD, &whole)) return NULL;
+    struct head head = {.bytes = bytes, .mapped = bytes >= mapped_from};
+    if (!checked_add(bytes, HEAD, &head.whole) || !checked_align(head.whole, HEAD, &head.whole))
+        return NULL;
     if (told_to_fail()) return NULL;
-    unsigned char *block = aligned_alloc(HEAD, whole);
-    if (!block) return NULL;
-    memcpy(block, &bytes, sizeof bytes);
+    unsigned char *block;
+    if (head.mapped) {
+        block = mmap(NULL, head.whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (block == MAP_FAILED) return NULL;
+    } else {
+        block = aligned_alloc(HEAD, head.whole);
+        if (!block) return NULL;
+        if (zeroed) memset(block, 0, head.whole);
+    }
+    memcpy(block, &head, sizeof head);
     count_take(1, (int64_t)bytes);
     return block + HEAD;
 }
 
-void *mem_take(size_t bytes)
-{
-    void *block = mem_take_dirty(bytes);
-    if (block) memset(block, 0, bytes);
-    return block;
-}
+void *mem_take(size_t bytes) { return take(bytes, true); }
+
+void *mem_take_dirty(size_t bytes) { return take(bytes, false); }
 
 void *mem_take_array(size_t count, size_t size)
 {
@@ -65,19 +82,19 @@ void *mem_take_array(size_t count, size_t size)
     return checked_mul(count, size, &bytes) ? mem_take(bytes) : NULL;
 }
 
-static size_t block_size(const void *block)
+static struct head head_of(const void *block)
 {
-    size_t bytes;
-    memcpy(&bytes, (const unsigned char *)block - HEAD, sizeof bytes);
-    return bytes;
+    struct head head;
+    memcpy(&head, (const unsigned char *)block - HEAD, sizeof head);
+    return head;
 }
 
 void *mem_resize(void *block, size_t bytes)
 {
     if (!block) return mem_take(bytes);
-    void *grown = mem_take(bytes);
+    void *grown = mem_take_dirty(bytes);
     if (!grown) return NULL;
-    size_t old = block_size(block);
+    const size_t old = head_of(block).bytes;
     memcpy(grown, block, old < bytes ? old : bytes);
     mem_give(block);
     return grown;
@@ -86,9 +103,13 @@ void *mem_resize(void *block, size_t bytes)
 void mem_give(void *block)
 {
     if (!block) return;
+    const struct head head = head_of(block);
     atomic_fetch_sub(&live_blocks, 1);
-    atomic_fetch_sub(&live_bytes, (int64_t)block_size(block));
-    free((unsigned char *)block - HEAD);
+    atomic_fetch_sub(&live_bytes, (int64_t)head.bytes);
+    if (head.mapped)
+        munmap((unsigned char *)block - HEAD, head.whole);
+    else
+        free((unsigned char *)block - HEAD);
 }
 
 char *mem_text(const char *text)

@@ -173,16 +173,6 @@ int32_t state_fork(struct state *st, int32_t from)
     return to;
 }
 
-static double element(const void *array, enum dtype dtype, int64_t i)
-{
-    switch (dtype) {
-    case DTYPE_F32: return (double)((const float *)array)[i];
-    case DTYPE_BF16: return (double)bf16_to_f32(((const uint16_t *)array)[i]);
-    case DTYPE_F16: return (double)f16_to_f32(((const uint16_t *)array)[i]);
-    default: return ((const double *)array)[i];
-    }
-}
-
 /* Entries first..first+n-1 of the log go into S, as the fold does, in double. */
 static void put_entries(const struct delta_slots *d, int32_t slot, int32_t first, int32_t n,
                         int64_t hv, double *S)
@@ -191,14 +181,14 @@ static void put_entries(const struct delta_slots *d, int32_t slot, int32_t first
     const int64_t row = (int64_t)slot * d->entries + first;
     for (int64_t k = 0; k < d->Dk; k++) {
         const int64_t g = d->channel_gate ? k : 0;
-        const double last = element(d->G, d->wide_type, ((row + n - 1) * d->Hv + hv) * gates + g);
+        const double last = dtype_load(d->G, d->wide_type, ((row + n - 1) * d->Hv + hv) * gates + g);
         for (int64_t c = 0; c < d->Dv; c++) S[c * d->Dk + k] *= exp(last);
         for (int64_t i = 0; i < n; i++) {
-            const double G = element(d->G, d->wide_type, ((row + i) * d->Hv + hv) * gates + g);
-            const double key = element(d->k, d->k_type, ((row + i) * d->Hk + hk) * d->Dk + k);
+            const double G = dtype_load(d->G, d->wide_type, ((row + i) * d->Hv + hv) * gates + g);
+            const double key = dtype_load(d->k, d->k_type, ((row + i) * d->Hk + hk) * d->Dk + k);
             for (int64_t c = 0; c < d->Dv; c++)
                 S[c * d->Dk + k] += exp(last - G) * key *
-                                    element(d->u, d->wide_type, ((row + i) * d->Hv + hv) * d->Dv + c);
+                                    dtype_load(d->u, d->wide_type, ((row + i) * d->Hv + hv) * d->Dv + c);
         }
     }
 }

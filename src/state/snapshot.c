@@ -50,6 +50,11 @@ size_t snapshot_bytes(const struct state *st, int32_t position, int32_t length)
     return sum;
 }
 
+size_t snapshot_first(const struct snapshot *s)
+{
+    return align16(sizeof(int32_t) * (size_t)pages_of(s->position));
+}
+
 void snapshot_parts(const struct snapshot *s, const struct state *st, int32_t layer, size_t *offset,
                     struct snapshot_part part[SNAPSHOT_PARTS])
 {
@@ -140,11 +145,19 @@ enum gdn_status snapshot_take(struct snapshot *s, struct state *st, int32_t slot
     made.page = (int32_t *)(void *)made.memory;
     made.pages = has_pages(st) ? pages_of(position) : 0;
     pages_hold(st, slot, made.page, made.pages);
-    size_t offset = align16(sizeof(int32_t) * (size_t)pages_of(position));
+    size_t offset = snapshot_first(&made);
     for (int32_t i = 0; i < st->layers; i++)
         if (st->layer[i].shape.kind == LAYER_DELTA) copy_out(&made, st, i, slot, &offset);
     *s = made;
     return GDN_OK;
+}
+
+void snapshot_fill(const struct snapshot *s, int32_t slot)
+{
+    size_t offset = snapshot_first(s);
+    for (int32_t i = 0; i < s->state->layers; i++)
+        if (s->state->layer[i].shape.kind == LAYER_DELTA) copy_in(s, s->state, i, slot, &offset);
+    s->state->slot[slot].position = s->position;
 }
 
 enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int32_t *slot,
@@ -160,11 +173,10 @@ enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int
     if (spare < 0)
         return error_set(err, GDN_ERR_MEMORY, "no free slot to restore into (there are %d)",
                          st->slots);
-    size_t offset = align16(sizeof(int32_t) * (size_t)pages_of(position));
-    for (int32_t i = 0; s->state && i < st->layers; i++)
-        if (st->layer[i].shape.kind == LAYER_DELTA) copy_in(s, st, i, spare, &offset);
-    if (s->state) pages_lend(st, spare, s->page, s->pages);
-    st->slot[spare].position = position;
+    if (s->state) {
+        pages_lend(st, spare, s->page, s->pages);
+        snapshot_fill(s, spare);
+    }
     if (*slot >= 0) state_slot_give(st, *slot);
     *slot = spare;
     return GDN_OK;

@@ -35,11 +35,17 @@ enum gdn_status snapshot_take(struct snapshot *snapshot, struct state *state, in
 enum gdn_status snapshot_restore(const struct snapshot *snapshot, struct state *state,
                                  int32_t *slot, int32_t position, struct gdn_error *err);
 
+/* The copies of all layers and the position into a cleared slot that has its pages already. */
+void snapshot_fill(const struct snapshot *snapshot, int32_t slot);
+
 /* Bytes it keeps alive: its own, and its share of pages (a page held by n counts 1/n of itself). */
 int64_t snapshot_weight(const struct snapshot *snapshot);
 
 /* Zeroes the copy and lets the pages go; memory from the heap goes back there. */
 void snapshot_release(struct snapshot *snapshot, bool from_heap);
+
+/* Where in `memory` the first layer begins. */
+size_t snapshot_first(const struct snapshot *snapshot);
 
 /* Walks the copy of one layer, in its order; shared with the file (file.c). */
 struct snapshot_part {

@@ -5,25 +5,13 @@
 #include "base/mutant.h"
 #include "state/state.h"
 
-static float read_one(const void *array, enum dtype dtype, size_t i)
-{
-    return dtype == DTYPE_F32 ? ((const float *)array)[i]
-                              : bf16_to_f32(((const uint16_t *)array)[i]);
-}
-
 /* A new array with the same values, rounded once if it is narrower; NULL without memory. */
 static void *converted(struct device *device, const void *array, size_t n, enum dtype from,
                        enum dtype to)
 {
     void *made = device->take(device, n * dtype_size(to));
     if (!made) return NULL;
-    for (size_t i = 0; i < n; i++) {
-        const float x = read_one(array, from, i);
-        if (to == DTYPE_F32)
-            ((float *)made)[i] = x;
-        else
-            ((uint16_t *)made)[i] = f32_to_bf16(x);
-    }
+    for (int64_t i = 0; i < (int64_t)n; i++) dtype_store(made, to, i, dtype_load(array, from, i));
     return made;
 }
 

@@ -198,19 +198,22 @@ struct linear_ce_args {
 };
 
 /* u[t,c] = silu( sum_j w[c,j] x[t-(W-1)+j, c] ), j ascending; the history comes from the slots,
- * or from tail_in, or is zero. */
+ * or from tail_in, or is zero. tail_out may be tail_in. */
 struct conv_args {
     struct tensor *x, *w, *tail_in;  /* [T, C], [C, W], [B, W-1, C] oldest first, or NULL */
     struct tensor *y, *tail_out;     /* [T, C], [B, W-1, C] or NULL */
     const struct rows *rows;
     struct conv_slots *slots; /* NULL: dense */
+    bool plain;               /* u is the sum itself, without silu */
 };
 
-/* g = -exp(A_log) softplus(a + dt_bias) (softplus linear above 20); beta = beta_scale sigmoid(b). */
+/* g = -exp(A_log) softplus(a + dt_bias) (softplus linear above 20); beta = beta_scale sigmoid(b).
+ * With a lower bound below 0: g = lower_bound sigmoid(exp(A_log) (a + dt_bias)). */
 struct gate_args {
     struct tensor *a, *b, *A_log, *dt_bias; /* [T,Hv] or [T,Hv,Dk]; [T,Hv]; [Hv]; [Hv] or [Hv,Dk] */
     struct tensor *g, *beta;                /* like a, like b; wide type */
     double beta_scale;
+    double lower_bound; /* 0: none */
 };
 
 /* y = scale * x / sqrt(sum x^2 + eps) over the last axis. */
@@ -220,7 +223,8 @@ struct l2norm_args {
 };
 
 /* The gated delta rule (state.md 1). q is scaled and k normalised already. Slots: state read from
- * and written to the log. Dense: S0 NULL means zero, S1 NULL means not wanted. */
+ * and written to the log. Dense: S0 NULL means zero, S1 NULL means not wanted, S1 may be S0. q, k, v
+ * may be of different types; rows of g and beta may all be one (stride 0). */
 struct delta_args {
     struct tensor *q, *k, *v;     /* [T,Hk,Dk], [T,Hk,Dk], [T,Hv,Dv] */
     struct tensor *g, *beta, *S0; /* [T,Hv] or [T,Hv,Dk]; [T,Hv]; [B,Hv,Dv,Dk] or NULL */

@@ -15,7 +15,11 @@ struct device;
 /* Forward computes the outputs. Backward reads the gradients of the outputs (NULL: zero) and ADDS
  * to the gradients of the inputs and weights that have one. `scratch` is device memory that is
  * given back when the kernel returns; when it fails the kernel returns at once and the pass sees
- * the arena's flag. */
+ * the arena's flag.
+ *
+ * gdn/ops.h tells its callers beforehand how much that is. So delta, and the backward of conv, take
+ * all they need before they look at a tensor's data or at a failure (arena_measure counts it), and
+ * the other small ops stay below the bounds in api/ops_frame.c. */
 typedef void op_kernel(struct device *device, struct arena *scratch, const void *args);
 
 struct device {

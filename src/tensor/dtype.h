@@ -71,4 +71,25 @@ static inline uint16_t f32_to_f16(float x)
     return (uint16_t)(sign | r);
 }
 
+/* Element i of an array of any float type; a store rounds to f32 first, then once more. */
+static inline double dtype_load(const void *array, enum dtype t, int64_t i)
+{
+    switch (t) {
+    case DTYPE_F32: return (double)((const float *)array)[i];
+    case DTYPE_BF16: return (double)bf16_to_f32(((const uint16_t *)array)[i]);
+    case DTYPE_F16: return (double)f16_to_f32(((const uint16_t *)array)[i]);
+    default: return ((const double *)array)[i];
+    }
+}
+
+static inline void dtype_store(void *array, enum dtype t, int64_t i, double x)
+{
+    switch (t) {
+    case DTYPE_F32: ((float *)array)[i] = (float)x; break;
+    case DTYPE_BF16: ((uint16_t *)array)[i] = f32_to_bf16((float)x); break;
+    case DTYPE_F16: ((uint16_t *)array)[i] = f32_to_f16((float)x); break;
+    default: ((double *)array)[i] = x; break;
+    }
+}
+
 #endif

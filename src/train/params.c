@@ -5,26 +5,12 @@
 #include "base/check.h"
 #include "base/memory.h"
 
-static double value(const struct tensor *t, int64_t i)
-{
-    switch (t->dtype) {
-    case DTYPE_F32: return (double)((const float *)t->data)[i];
-    case DTYPE_BF16: return (double)bf16_to_f32(((const uint16_t *)t->data)[i]);
-    case DTYPE_F16: return (double)f16_to_f32(((const uint16_t *)t->data)[i]);
-    default: return ((const double *)t->data)[i];
-    }
-}
-
 /* Copies the values to `at`, the gradient behind them, and points the model there. */
 static void adopt(struct param *p, struct weight *w, enum dtype dtype, char *at)
 {
     const size_t bytes = (size_t)p->n * dtype_size(dtype);
-    for (int64_t i = 0; i < p->n; i++) {
-        if (dtype == DTYPE_F64)
-            ((double *)(void *)at)[i] = value(&w->tensor, i);
-        else
-            ((float *)(void *)at)[i] = (float)value(&w->tensor, i);
-    }
+    for (int64_t i = 0; i < p->n; i++)
+        dtype_store(at, dtype, i, dtype_load(w->tensor.data, w->tensor.dtype, i));
     p->gradient = tensor_over(at + bytes, dtype, w->tensor.rank, w->tensor.dim);
     w->tensor = tensor_over(at, dtype, p->file.rank, p->file.dim);
     w->tensor.requires_grad = true;

@@ -18,10 +18,10 @@ static const char usage[] =
     "gdn-check --bench       prove, then time what passed\n"
     "  --threads N           of the timed device (1)\n"
     "  --csv                 as comma-separated values\n"
-    "gdn-check --acceptance  the founding behaviours: ID, status, test\n";
+    "gdn-check --acceptance  the founding behaviours: ID, pass, FAIL or later, and what it is\n";
 
 struct options {
-    bool list, loud, bench, csv, acceptance;
+    bool list, loud, bench, csv, acceptance, help;
     const char *op, *device;
     uint32_t mask;
     int threads;
@@ -40,7 +40,7 @@ static bool flag(struct options *o, const char *name)
         bool *at;
     } const flags[] = {{"--list", &o->list},   {"--loud", &o->loud},
                        {"--bench", &o->bench}, {"--csv", &o->csv},
-                       {"--acceptance", &o->acceptance}};
+                       {"--help", &o->help},   {"--acceptance", &o->acceptance}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (strcmp(name, flags[i].name) == 0) return *flags[i].at = true;
     return false;
@@ -118,6 +118,10 @@ int main(int argc, char **argv)
     if (!options_read(&o, argc, argv)) {
         fputs(usage, stderr);
         return GDN_ERR_USAGE;
+    }
+    if (o.help) {
+        fputs(usage, stdout);
+        return 0;
     }
     if (o.list) {
         list();

@@ -114,7 +114,7 @@ struct job {
     volatile float sink[1024];
 };
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 static void read_share(void *context, int64_t begin, int64_t end, int thread)
 {
@@ -143,7 +143,7 @@ double roof_read(struct pool *pool, size_t bytes)
     return best;
 }
 
-/* ---- multiply-adds ------------------------------------------------------------------------------ */
+/* ---- multiply-adds ---------------------------------------------------------------------- */
 
 static void chain_share(void *context, int64_t begin, int64_t end, int thread)
 {

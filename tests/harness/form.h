@@ -25,7 +25,7 @@ struct form {
     void (*canon)(const struct machine *m, int slot, int pos, struct bytes *out);
 };
 
-/* A sequence of tokens: the rows of every input field, one after another, and seen as doubles. */
+/* A sequence of tokens: the rows of every input field, one after another. */
 struct stream {
     int tokens;
     unsigned char *row[FORM_FIELDS];

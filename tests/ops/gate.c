@@ -1,8 +1,8 @@
 /* Proof of op_gate: g = -exp(A_log) softplus(a + dt_bias), beta = beta_scale sigmoid(b); one decay
- * a head, or one a key channel. */
+ * a head, or one a key channel; or the bounded decay, g = -5 sigmoid(exp(A_log) (a + dt_bias)). */
 #include "harness/suite.h"
 
-enum { CHANNEL = 1, DOUBLE_BETA = 2 };
+enum { CHANNEL = 1, DOUBLE_BETA = 2, BOUNDED = 4 };
 
 static void build(struct trial *t, const struct shape *s)
 {
@@ -11,6 +11,7 @@ static void build(struct trial *t, const struct shape *s)
     const int64_t H = s->Hk, D = s->D;
     struct gate_args *a = &t->args.gate;
     a->beta_scale = s->option & DOUBLE_BETA ? 2 : 1;
+    a->lower_bound = s->option & BOUNDED ? -5 : 0;
     a->a = IN(t, .name = "a", .dtype = act, .per = PER_ROW, .rank = rank, .dim = {s->T, H, D},
               .window = true, .scale = 3);
     a->b = IN(t, .name = "b", .dtype = act, .per = PER_ROW, DIM(s->T, H), .window = true,
@@ -31,9 +32,9 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(Hk, 1, 2, 3, 4, 16), AXIS(D, EDGE_WIDTHS),
     AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
-    AXIS(option, 0, 1, 2, 3)};
+    AXIS(option, 0, 1, 2, 3, 4, 5)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(Hk, 1, 3), AXIS(D, 1, 4),
-                                     AXIS(option, 0, 1, 2, 3)};
+                                     AXIS(option, 0, 1, 2, 3, 4, 5)};
 static const struct shape bench[] = {{.T = 512, .Hk = 32, .D = 1},
                                      {.T = 128, .Hk = 16, .D = 128, .option = CHANNEL}};
 

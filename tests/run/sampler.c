@@ -203,7 +203,7 @@ static void no_weights(void **state)
     /* What is impossible is never drawn, NaN included: op_top reports it as -inf. */
     static const float holes[3] = {1, -INFINITY, NAN};
     for (int u = 0; u < 100; u++)
-        assert_int_equal(sampler_choose(&s, 2, ids, holes, u / 100.0), 40);
+        assert_int_equal(sampler_choose(&s, 3, ids, holes, u / 100.0), 40);
 }
 
 int main(void)

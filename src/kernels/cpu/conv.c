@@ -2,144 +2,168 @@
  *
  *     y[t,c] = silu( sum_{j<W} w[c,j] x[t-(W-1)+j, c] )          j ascending
  *
- * Rows before the pass come from the slot's ring (position p in ring row p mod ring), from tail_in,
- * or are zero. The ring gets the inputs after the outputs are made; a draft writes it too: it only
- * reaches rows that no rewind within the log can ask for. */
-#include <string.h>
+ * Here is what surrounds the arithmetic; the tile itself is conv_tmpl.h. A strip of channels takes
+ * its taps once and goes down each sequence in tiles of 4 rows; threads own strips. The W-1 inputs
+ * before a sequence are read where they lie: in the slot's ring (position p in ring row p mod ring),
+ * in tail_in, or in a row of zeros.
+ *
+ * The ring gets the inputs after the outputs are made; a draft writes it too: it only reaches rows
+ * that no rewind within the log can ask for. */
+#include "kernels/cpu/conv.h"
 
-#include "base/check.h"
 #include "base/mutant.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/math.h"
+#include "kernels/cpu/vec_portable.h"
+#define CPU_NAME(name) name
+#include "kernels/cpu/conv_tmpl.h"
 
-enum { CHANNELS = 64, TAPS = 16 };
+enum { UNIT = 64 }; /* threads get multiples of these channels */
 
-/* Channels first..first+n-1 of one sequence. */
-struct lane {
+struct conv_job {
     const struct conv_args *a;
-    int b;
-    int64_t first, n;
-    float w[TAPS][CHANNELS];
+    conv_tile_kernel *kernel;
+    struct cpu_work_rows work; /* [W][CONV_STRIP] taps */
 };
 
-static int64_t ring_element(const struct conv_slots *s, int64_t slot, int64_t position, int64_t c)
+/* Channels first..first+n-1 of sequence b, which has rows `row`..row+T-1 (none when absent). */
+struct lane {
+    const struct conv_args *a;
+    int32_t b;
+    int64_t first, n, row, T;
+};
+
+static void *ring_row(const struct lane *l, int64_t position)
 {
-    return (slot * s->ring + position % s->ring) * s->C + c;
+    const struct conv_slots *s = l->a->slots;
+    const int64_t row = l->a->rows->slot[l->b] * (int64_t)s->ring + position % s->ring;
+    return (char *)s->x + (row * s->C + l->first) * (int64_t)dtype_size(s->dtype);
 }
 
-/* Where the input `back` rows before row 0 of the pass stands; NULL: it is zero. */
-static const void *history(const struct lane *l, int64_t back, enum dtype *dtype)
+static void *tail_row(const struct lane *l, const struct tensor *tail, int64_t i)
 {
+    return tensor_at(tail, l->b * tail->stride[0] + i * tail->stride[1] + l->first);
+}
+
+static void *matrix_row(const struct lane *l, const struct tensor *t, int64_t r)
+{
+    return tensor_at(t, (l->row + r) * t->stride[0] + l->first);
+}
+
+/* Input r of the sequence, counted from its first row of this pass. */
+static const void *input_row(const struct lane *l, int64_t r)
+{
+    static const float zeros[CONV_STRIP];
     const struct conv_args *a = l->a;
-    const int64_t tail = a->w->dim[1] - 1;
-    if (a->slots) {
-        const int64_t position = a->rows->pos[l->b] - back;
-        if (position < 0) return NULL;
-        *dtype = a->slots->dtype;
-        return (const char *)a->slots->x +
-               ring_element(a->slots, a->rows->slot[l->b], position, l->first) *
-                   (int64_t)dtype_size(*dtype);
-    }
-    if (!a->tail_in) return NULL;
-    *dtype = a->tail_in->dtype;
-    return tensor_at(a->tail_in, l->b * a->tail_in->stride[0] +
-                                     (tail - back) * a->tail_in->stride[1] + l->first);
+    if (r >= 0) return matrix_row(l, a->x, r);
+    if (a->slots && a->rows->pos[l->b] + r >= 0) return ring_row(l, a->rows->pos[l->b] + r);
+    return a->tail_in ? tail_row(l, a->tail_in, a->w->dim[1] - 1 + r) : zeros;
 }
 
-/* Input of row `r` of the pass (negative: history) as f32. */
-static void input_row(const struct lane *l, int64_t r, float *x)
+static void make_outputs(const struct conv_job *job, const struct lane *l, const float *w)
 {
-    const struct tensor *t = l->a->x;
-    enum dtype dtype = t->dtype;
-    const void *from = r >= 0 ? tensor_at(t, (l->a->rows->start[l->b] + r) * t->stride[0] + l->first)
-                              : history(l, -r, &dtype);
-    if (from)
-        cpu_load_row(x, from, dtype, l->n);
-    else
-        memset(x, 0, sizeof(float) * (size_t)l->n);
-}
-
-static void load_weights(struct lane *l)
-{
-    const struct tensor *w = l->a->w;
-    float taps[TAPS];
-    for (int64_t c = 0; c < l->n; c++) {
-        cpu_load_row(taps, tensor_at(w, (l->first + c) * w->stride[0]), w->dtype, w->dim[1]);
-        for (int64_t j = 0; j < w->dim[1]; j++) l->w[j][c] = taps[j];
-    }
-}
-
-static void make_outputs(const struct lane *l, int64_t T)
-{
-    const int64_t W = l->a->w->dim[1];
-    const struct tensor *y = l->a->y;
-    float x[CHANNELS], sum[CHANNELS];
-    for (int64_t r = 0; r < T; r++) {
-        memset(sum, 0, sizeof sum);
-        for (int64_t j = 0; j < W; j++) {
-            input_row(l, r - (W - 1) + j, x);
-            for (int64_t c = 0; c < l->n; c++) sum[c] = sum[c] + l->w[j][c] * x[c];
+    const struct tensor *x = l->a->x, *y = l->a->y;
+    const int64_t W = l->a->w->dim[1], step = x->stride[0] * (int64_t)dtype_size(x->dtype);
+    struct conv_tile t = {.x_type = x->dtype, .y_type = y->dtype, .channels = l->n, .W = W, .w = w};
+    for (int64_t k = 0; k < W - 1; k++) t.x[k] = input_row(l, k - (W - 1));
+    for (int64_t r = 0; r < l->T; r += t.rows) {
+        t.rows = l->T - r < CONV_ROWS ? l->T - r : CONV_ROWS;
+        t.ahead = r + t.rows < l->T ? t.rows * step : 0;
+        for (int64_t k = 0; k < t.rows; k++) {
+            t.x[W - 1 + k] = matrix_row(l, x, r + k);
+            t.y[k] = matrix_row(l, y, r + k);
         }
-        for (int64_t c = 0; c < l->n; c++) sum[c] = cpu_silu(sum[c]);
-        cpu_store_row(tensor_at(y, (l->a->rows->start[l->b] + r) * y->stride[0] + l->first),
-                      y->dtype, sum, l->n);
+        job->kernel(&t);
+        for (int64_t k = 0; k < W - 1; k++) t.x[k] = t.x[k + t.rows];
     }
 }
 
-static void write_ring(const struct lane *l, int64_t T)
+static void write_ring(const struct lane *l)
 {
-    const struct conv_args *a = l->a;
-    const struct conv_slots *s = a->slots;
-    const size_t size = dtype_size(s->dtype);
-    for (int64_t r = T > s->ring ? T - s->ring : 0; r < T; r++)
-        memcpy((char *)s->x + ring_element(s, a->rows->slot[l->b], a->rows->pos[l->b] + r,
-                                           l->first) * (int64_t)size,
-               tensor_at(a->x, (a->rows->start[l->b] + r) * a->x->stride[0] + l->first),
-               size * (size_t)l->n);
+    const struct conv_slots *s = l->a->slots;
+    for (int64_t r = l->T > s->ring ? l->T - s->ring : 0; r < l->T; r++)
+        memcpy(ring_row(l, l->a->rows->pos[l->b] + r), input_row(l, r),
+               (size_t)l->n * dtype_size(s->dtype));
 }
 
-static void write_tail(const struct lane *l, int64_t T)
+static void write_tail(const struct lane *l)
 {
     const struct tensor *out = l->a->tail_out;
     const int64_t tail = l->a->w->dim[1] - 1;
-    float x[CHANNELS];
-    for (int64_t i = 0; i < tail; i++) {
-        input_row(l, T - tail + i, x);
-        cpu_store_row(tensor_at(out, l->b * out->stride[0] + i * out->stride[1] + l->first),
-                      out->dtype, x, l->n);
+    for (int64_t i = 0; i < tail; i++)
+        memcpy(tail_row(l, out, i), input_row(l, l->T - tail + i),
+               (size_t)l->n * dtype_size(out->dtype));
+}
+
+static void clear_outputs(const struct lane *l)
+{
+    const struct tensor *y = l->a->y;
+    for (int64_t t = l->a->rows->start[l->b]; t < l->a->rows->start[l->b + 1]; t++)
+        memset(tensor_at(y, t * y->stride[0] + l->first), 0, (size_t)l->n * dtype_size(y->dtype));
+}
+
+static void run_strip(const struct conv_job *job, int64_t first, int64_t n, float *w)
+{
+    const struct conv_args *a = job->a;
+    conv_pack_taps(a->w, first, n, w);
+    for (int32_t b = 0; b < a->rows->B; b++) {
+        struct lane l = {.a = a, .b = b, .first = first, .n = n, .row = a->rows->start[b]};
+        if (a->rows->slot && a->rows->slot[b] < 0)
+            clear_outputs(&l);
+        else
+            l.T = a->rows->start[b + 1] - l.row;
+        make_outputs(job, &l, w);
+        if (a->slots && !(MUTANT == 4 && a->rows->draft)) write_ring(&l);
+        if (a->tail_out) write_tail(&l);
     }
 }
 
-static void run_lanes(void *context, int64_t begin, int64_t end, int thread)
+static void run_units(void *context, int64_t begin, int64_t end, int thread)
 {
-    (void)thread;
-    const struct conv_args *a = context;
-    const int64_t C = a->x->dim[1], lanes = (C + CHANNELS - 1) / CHANNELS;
-    for (int64_t i = begin; i < end; i++) {
-        struct lane l = {.a = a, .b = (int)(i / lanes), .first = i % lanes * CHANNELS};
-        l.n = C - l.first < CHANNELS ? C - l.first : CHANNELS;
-        const int64_t T = a->rows->start[l.b + 1] - a->rows->start[l.b];
-        if (a->rows->slot && a->rows->slot[l.b] < 0) {
-            for (int64_t r = a->rows->start[l.b]; r < a->rows->start[l.b + 1]; r++)
-                memset(tensor_at(a->y, r * a->y->stride[0] + l.first), 0,
-                       dtype_size(a->y->dtype) * (size_t)l.n);
-            if (a->tail_out) write_tail(&l, 0);
-            continue;
-        }
-        load_weights(&l);
-        make_outputs(&l, T);
-        if (a->slots && !(MUTANT == 4 && a->rows->draft)) write_ring(&l, T);
-        if (a->tail_out) write_tail(&l, T);
+    const struct conv_job *job = context;
+    const int64_t C = job->a->x->dim[1], stop = end * UNIT < C ? end * UNIT : C;
+    for (int64_t c = begin * UNIT; c < stop; c += CONV_STRIP)
+        run_strip(job, c, stop - c < CONV_STRIP ? stop - c : CONV_STRIP,
+                  job->work.data + thread * job->work.stride);
+}
+
+void conv_pack_taps(const struct tensor *w, int64_t first, int64_t n, float *to)
+{
+    const int64_t W = w->dim[1];
+    const char *from = tensor_at(w, first * w->stride[0]);
+    const int64_t step = w->stride[0] * (int64_t)dtype_size(w->dtype);
+    float tap[CONV_TAPS];
+    int64_t c = 0;
+    for (; W == 4 && w->dtype == DTYPE_F32 && c + 4 <= n; c += 4) {
+        cpu_quad q[4];
+        for (int i = 0; i < 4; i++) memcpy(&q[i], from + (c + i) * step, sizeof q[i]);
+        const cpu_quad ab = __builtin_shufflevector(q[0], q[1], 0, 4, 1, 5);
+        const cpu_quad cd = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
+        const cpu_quad AB = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7);
+        const cpu_quad CD = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
+        q[0] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        q[1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        q[2] = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+        q[3] = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+        for (int j = 0; j < 4; j++) memcpy(to + j * CONV_STRIP + c, &q[j], sizeof q[j]);
+    }
+    for (; c < n; c++) {
+        cpu_load_row(tap, from + c * step, w->dtype, W);
+        for (int64_t j = 0; j < W; j++) to[j * CONV_STRIP + c] = tap[j];
     }
 }
 
-void cpu_conv_forward(struct device *device, struct arena *scratch, const void *args)
+void conv_forward_with(conv_tile_kernel *kernel, struct device *device, struct arena *scratch,
+                       const struct conv_args *args)
 {
-    (void)scratch;
-    const struct conv_args *a = args;
-    GDN_CHECK(a->w->dim[1] <= TAPS, "a convolution of %lld taps", (long long)a->w->dim[1]);
-    GDN_CHECK(!a->slots || a->slots->dtype == a->x->dtype, "the ring keeps inputs in their type");
-    const int64_t lanes = (a->x->dim[1] + CHANNELS - 1) / CHANNELS;
-    struct conv_args copy = *a;
-    pool_run(device->pool, a->rows->B * lanes, 1, run_lanes, &copy);
+    const int64_t C = args->x->dim[1], W = args->w->dim[1];
+    struct conv_job job = {.a = args, .kernel = kernel};
+    GDN_CHECK(W >= 1 && W <= CONV_TAPS, "a convolution of %lld taps", (long long)W);
+    GDN_CHECK((!args->slots || args->slots->dtype == args->x->dtype) &&
+                  (!args->tail_in || args->tail_in->dtype == args->x->dtype) &&
+                  (!args->tail_out || args->tail_out->dtype == args->x->dtype),
+              "rings and tails keep inputs in their type");
+    job.work = cpu_take_rows(device, scratch, W * CONV_STRIP);
+    if (!job.work.data) return;
+    /* A channel costs about eight rows more than it has: its taps and its past. */
+    const int64_t grain = cpu_grain(UNIT * (args->rows->T + 8));
+    pool_run(device->pool, (C + UNIT - 1) / UNIT, grain, run_units, &job);
 }

@@ -13,6 +13,7 @@ op_kernel cpu_embed_forward, cpu_add_norm_forward, cpu_linear_forward, cpu_top_f
 op_kernel cpu_linear_ce_forward, cpu_conv_forward, cpu_gate_forward, cpu_l2norm_forward;
 op_kernel cpu_delta_forward, cpu_norm_forward, cpu_gated_norm_forward, cpu_rope_forward;
 op_kernel cpu_attn_forward, cpu_glu_forward;
+op_kernel cpu_conv_forward_avx2, cpu_conv_forward_avx512;
 
 int64_t cpu_anchor_elements(int32_t Hv, int32_t Dv, int32_t Dk);
 void cpu_anchor_pack(const struct delta_slots *slots, int32_t slot, const double *dense);

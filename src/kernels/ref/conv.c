@@ -1,13 +1,13 @@
-/* conv: a short causal convolution of every channel, then SiLU.
+/* conv: a short causal convolution of every channel, then SiLU unless it is plain.
  *
- *   pre[t, c] = sum_{j=0..W-1} w[c, j] x[t-(W-1)+j, c],  j ascending;   y = silu(pre)
+ *   pre[t, c] = sum_{j=0..W-1} w[c, j] x[t-(W-1)+j, c],  j ascending;   y = silu(pre), or pre
  *
  * x, y [T, C], w [C, W], tail_in and tail_out [B, W-1, C], oldest first. What lies before the first
  * row of a sequence: dense, tail_in or zero; slots, the ring (position p in ring row p mod ring,
  * zero before position 0). A row enters the ring as given and is read from there. tail_out holds
  * the last W-1 inputs, reaching back into tail_in where the sequence is shorter.
  *
- * backward (dense): dpre = dy silu'(pre);  dw[c, j] = sum_t dpre[t, c] x[t-(W-1)+j, c];
+ * backward (dense): dpre = dy silu'(pre) (dy);  dw[c, j] = sum_t dpre[t, c] x[t-(W-1)+j, c];
  *   dx[s, c] = sum_j w[c, j] dpre[s+(W-1)-j, c], and what tail_out hands back; the inputs before
  *   the sequence are tail_in's. */
 #include "base/check.h"
@@ -64,8 +64,9 @@ void conv_forward_ref(struct device *device, struct arena *scratch, const void *
         if (ref_absent(rows, b)) ref_clear(a->y, rows->start[b], rows->start[b + 1]);
         for (int64_t i = 0; i < n; i++) {
             for (int64_t c = 0; c < C; c++) {
-                double pre = a->slots ? ring_sum(a, b, i, c) : dense_sum(a, b, i, c);
-                ref_put(a->y, ref_at(a->y, rows->start[b] + i, c, 0), ref_act(ACT_SILU, pre));
+                const double pre = a->slots ? ring_sum(a, b, i, c) : dense_sum(a, b, i, c);
+                ref_put(a->y, ref_at(a->y, rows->start[b] + i, c, 0),
+                        a->plain ? pre : ref_act(ACT_SILU, pre));
             }
         }
         for (int64_t j = 0; a->tail_out && j < W - 1; j++)
@@ -84,8 +85,8 @@ static void channel_backward(const struct conv_args *a, int32_t b, int64_t c, do
     const int64_t n = ref_length(a->rows, b), W = a->w->dim[1], first = a->rows->start[b];
     for (int64_t i = 0; i < W - 1 + n; i++) dx[i] = 0.0;
     for (int64_t i = 0; i < n; i++) {
-        double dpre = ref_get(dy, ref_at(dy, first + i, c, 0)) *
-                      ref_act_slope(ACT_SILU, dense_sum(a, b, i, c));
+        const double slope = a->plain ? 1.0 : ref_act_slope(ACT_SILU, dense_sum(a, b, i, c));
+        const double dpre = ref_get(dy, ref_at(dy, first + i, c, 0)) * slope;
         for (int64_t j = 0; j < W; j++) {
             dw[j] += dpre * dense_input(a, b, i - (W - 1) + j, c);
             dx[i + j] += dpre * ref_get(a->w, ref_at(a->w, c, j, 0));
