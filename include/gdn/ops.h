@@ -5,7 +5,8 @@
  *     if (gdn_ops_open("cpu", 0, GDN_ISA_ALL, &ops, &err) != GDN_OK) return puts(err.text), 1;
  *     struct gdn_delta call = {
  *         .rows = {.B = 2, .T = 100}, .Hk = 4, .Hv = 8, .Dk = 128, .Dv = 128, .l2norm = true,
- *         .q = {q}, .k = {k}, .v = {v}, .g = {g}, .beta = {beta}, .o = {o}, .S1 = {state}};
+ *         .q.data = q, .k.data = k, .v.data = v, .g.data = g, .beta.data = beta, .o.data = o,
+ *         .S1.data = state};
  *     size_t bytes;
  *     gdn_delta_workspace(ops, &call, NULL, &bytes, &err);
  *     gdn_delta_forward(ops, &call, workspace, bytes, &err);
@@ -29,8 +30,8 @@
  * Units. g is the natural logarithm of the decay, at most 0. A state is S [Dv, Dk], so that
  * o = S q; it is not transposed anywhere.
  *
- * Rows are exact unless `fast` says otherwise: the bits of a row depend on the rows before it in its
- * sequence, not on other sequences, threads, strides or masked rows.
+ * Rows are exact unless `fast` says otherwise: the bits of a row depend on the rows before it in
+ * its sequence, not on other sequences, threads, strides or masked rows.
  *
  * Failure. A call either does everything and returns GDN_OK, or writes nothing but a sentence into
  * *err (zeroed before; may be NULL): what argument, what was found, what is needed.
@@ -62,7 +63,7 @@ GDN_API enum gdn_status gdn_ops_open(const char *device, int threads, uint32_t i
 /* NULL is fine. */
 GDN_API void gdn_ops_close(gdn_ops *ops);
 
-/* ---- arrays ----------------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
 enum { GDN_F16 = 3 }; /* beside enum gdn_type */
 
@@ -77,8 +78,8 @@ struct gdn_array {
 /* What the first two axes [B, T] of the arrays mean. */
 struct gdn_rows {
     int32_t B, T;          /* sequences, rows of each */
-    const int32_t *starts; /* [B+1] or NULL. Given, the sequences are of any length, 0 too, and stand
-                              one after another: the arrays are [1, T], sequence b has the rows
+    const int32_t *starts; /* [B+1] or NULL. Given, the sequences are of any length, 0 too, one
+                              after another: the arrays are [1, T], sequence b has the rows
                               starts[b]..starts[b+1]-1, starts[0] is 0. Rows from starts[B] on
                               belong to nobody */
     const uint8_t *mask;   /* [B, T] dense, or NULL. 0: the row is absent, as if the sequence did
@@ -90,7 +91,7 @@ struct gdn_rows {
 };
 /* Of rows that are absent or nobody's, outputs and gradients are 0; no state changes by them. */
 
-/* ---- the gated delta rule --------------------------------------------------------------------------- */
+/* ---- the gated delta rule -------------------------------------------------------------------- */
 
 /* For every sequence and value head h, which reads key head h / (Hv / Hk), S from S0:
  *
@@ -130,26 +131,26 @@ GDN_API enum gdn_status gdn_delta_workspace(const gdn_ops *ops, const struct gdn
                                             size_t *bytes, struct gdn_error *err);
 GDN_API enum gdn_status gdn_delta_forward(const gdn_ops *ops, const struct gdn_delta *call,
                                           void *workspace, size_t bytes, struct gdn_error *err);
-/* Reads the inputs of the forward call; it kept nothing, its outputs need not be there. Gradients are
- * written, not added; the same bits every time. Segments of a sequence are chained by handing
+/* Reads the inputs of the forward call; it kept nothing, its outputs need not be there. Gradients
+ * are written, not added; the same bits every time. Segments of a sequence are chained by handing
  * gradient.S0 of the later one to gradient.S1 of the earlier one. */
 GDN_API enum gdn_status gdn_delta_backward(const gdn_ops *ops, const struct gdn_delta *call,
                                            const struct gdn_delta_gradient *gradient,
                                            void *workspace, size_t bytes, struct gdn_error *err);
 
-/* ---- the short convolution -------------------------------------------------------------------------- */
+/* ---- the short convolution ------------------------------------------------------------------- */
 
-/* y[t, c] = silu(sum_j w[c, j] x[t - (W-1) + j, c]), j = 0..W-1. Before the first row stand the rows of
- * tail_in, oldest first; tail_out gets the last W-1 inputs, of tail_in too when there were less. q, k
- * and v may be one call or three. */
+/* y[t, c] = silu(sum_j w[c, j] x[t - (W-1) + j, c]), j = 0..W-1. Before the first row stand the
+ * rows of tail_in, oldest first; tail_out gets the last W-1 inputs, of tail_in too when there were
+ * less. q, k and v may be one call or three. */
 struct gdn_conv {
     struct gdn_rows rows;
     int32_t C, W;              /* channels; taps, 1..16 */
     struct gdn_array x;        /* [B, T, C] */
     struct gdn_array w;        /* [C, W] */
-    struct gdn_array tail_in;  /* [B or pool, W-1, C]; not given: 0 */
+    struct gdn_array tail_in;  /* [B or pool, W-1, C] of the type of x; not given: 0 */
     struct gdn_array y;        /* [B, T, C] of the type of x, or f32 */
-    struct gdn_array tail_out; /* like tail_in, of its own type; may be tail_in */
+    struct gdn_array tail_out; /* like tail_in; may be it; not given: not wanted */
     bool plain;                /* without silu */
 };
 struct gdn_conv_gradient {
@@ -165,12 +166,12 @@ GDN_API enum gdn_status gdn_conv_backward(const gdn_ops *ops, const struct gdn_c
                                           const struct gdn_conv_gradient *gradient, void *workspace,
                                           size_t bytes, struct gdn_error *err);
 
-/* ---- decay and write strength ----------------------------------------------------------------------- */
+/* ---- decay and write strength ---------------------------------------------------------------- */
 
 /* g = -exp(A_log) softplus(a + dt_bias), softplus linear above 20; with a lower bound below 0
  * g = lower_bound sigmoid(exp(A_log) (a + dt_bias)). beta = beta_scale sigmoid(b). */
 struct gdn_gate {
-    int32_t B, T, Hv, Dk;     /* Dk 0: one decay a head, the last axis of a, g and dt_bias is away */
+    int32_t B, T, Hv, Dk;     /* Dk 0: one decay a head; a, g and dt_bias lack their last axis */
     struct gdn_array a, b;    /* [B, T, Hv, Dk], [B, T, Hv] of one type */
     struct gdn_array A_log;   /* [Hv]; not given: 0 */
     struct gdn_array dt_bias; /* [Hv, Dk]; not given: 0 */
@@ -191,7 +192,7 @@ GDN_API enum gdn_status gdn_gate_backward(const gdn_ops *ops, const struct gdn_g
                                           const struct gdn_gate_gradient *gradient, void *workspace,
                                           size_t bytes, struct gdn_error *err);
 
-/* ---- norms ------------------------------------------------------------------------------------------- */
+/* ---- norms ----------------------------------------------------------------------------------- */
 
 /* y = scale x / sqrt(sum x^2 + eps) over the last axis. A row of zeros has the gradient 0. */
 struct gdn_l2norm {

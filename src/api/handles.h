@@ -52,7 +52,7 @@ struct gdn_decoder {
 enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
 /* A session that is not in use, without a slot; NULL with a sentence. */
 struct gdn_session *session_find(struct gdn_model *model, struct gdn_error *err);
-/* It is open, and no step of it failed half-way. */
+/* It is open, and no step of it failed half-way or gave no finite numbers. */
 enum gdn_status session_check(const struct gdn_session *session, struct gdn_error *err);
 
 #endif

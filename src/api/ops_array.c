@@ -5,7 +5,7 @@
 
 #include "base/checked.h"
 
-/* ---- checks ----------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static bool type_of(int given, enum dtype *type)
 {
@@ -44,13 +44,6 @@ static enum gdn_status check_type(const struct gdn_array *given, const struct wa
                      dtype_name(a->type), need);
 }
 
-/* The axes of the caller among [B, T, H, width]: where axis i of `rank` stands. */
-static int place_of(int rank, int axis)
-{
-    if (axis == rank - 1) return 3;
-    return rank == 2 ? 1 : axis;
-}
-
 static enum gdn_status lay(const struct gdn_array *given, const struct want *want, struct array *a,
                            struct gdn_error *err)
 {
@@ -58,10 +51,10 @@ static enum gdn_status lay(const struct gdn_array *given, const struct want *wan
     const bool dense = s[0] == 0 && s[1] == 0 && s[2] == 0;
     for (int i = 0; i < 4; i++) a->dim[i] = 1;
     for (int i = 0; i < 3; i++) a->stride[i] = 0;
-    for (int i = 0; i < want->rank; i++) a->dim[place_of(want->rank, i)] = want->dim[i];
+    for (int i = 0; i < want->rank; i++) a->dim[array_axis(want->rank, i)] = want->dim[i];
     int64_t step = want->dim[want->rank - 1];
     for (int i = want->rank - 2; i >= 0; i--) {
-        a->stride[place_of(want->rank, i)] = dense ? step : s[i];
+        a->stride[array_axis(want->rank, i)] = dense ? step : s[i];
         if (__builtin_mul_overflow(step, want->dim[i], &step))
             return error_set(err, GDN_ERR_USAGE, "%s: it has more elements than can be counted",
                              want->name);
@@ -112,8 +105,8 @@ static enum gdn_status check_apart(const struct array *a, struct gdn_error *err)
             if (!done[i] && (least < 0 || a->stride[i] <= a->stride[least])) least = i;
         if (least < 0) break;
         if (a->stride[least] < within)
-            return error_set(err, GDN_ERR_USAGE, "%s: found a stride of %lld, need at least %lld: an "
-                             "output may not overlap itself", a->name,
+            return error_set(err, GDN_ERR_USAGE, "%s: found a stride of %lld, need at least %lld: "
+                             "an output may not overlap itself", a->name,
                              (long long)a->stride[least], (long long)within);
         within += a->stride[least] * (a->dim[least] - 1);
         done[least] = true;
@@ -136,7 +129,7 @@ enum gdn_status array_check(const struct gdn_array *given, const struct want *wa
     return want->output ? check_apart(a, err) : GDN_OK;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 struct array array_dense(enum dtype type, int64_t n, int64_t H, int64_t width)
 {
@@ -155,8 +148,8 @@ size_t array_bytes(const struct array *dense)
 
 char *array_row(const struct array *a, int64_t row)
 {
-    const int64_t T = a->dim[1] ? a->dim[1] : 1;
-    return a->data + (row / T * a->stride[0] + row % T * a->stride[1]) * (int64_t)dtype_size(a->type);
+    const int64_t T = a->dim[1] ? a->dim[1] : 1, size = (int64_t)dtype_size(a->type);
+    return a->data + (row / T * a->stride[0] + row % T * a->stride[1]) * size;
 }
 
 bool array_even(const struct array *a, int64_t first, int64_t n)

@@ -31,6 +31,13 @@ enum { TYPE_F32 = 1 << DTYPE_F32, TYPE_BF16 = 1 << DTYPE_BF16, TYPE_F16 = 1 << D
 enum gdn_status array_check(const struct gdn_array *given, const struct want *want,
                             struct array *array, struct gdn_error *err);
 
+/* Where the axis of a caller's array of this rank stands among the four. */
+static inline int array_axis(int rank, int axis)
+{
+    if (axis == rank - 1) return 3;
+    return rank == 2 ? 1 : axis;
+}
+
 /* [1, n, H, width], dense; the data is still to be set. */
 struct array array_dense(enum dtype type, int64_t n, int64_t H, int64_t width);
 size_t array_bytes(const struct array *dense);

@@ -19,7 +19,7 @@ enum gdn_status session_check(const struct gdn_session *s, struct gdn_error *err
     TRY(check_live(s, err));
     if (s->model->engine.state.slot[s->slot].status == SLOT_LIVE) return GDN_OK;
     return error_set(err, GDN_ERR_USAGE, "the session is not usable: an earlier step of it failed "
-                     "half-way");
+                     "half-way or gave no finite numbers");
 }
 
 struct gdn_session *session_find(struct gdn_model *m, struct gdn_error *err)
@@ -129,6 +129,17 @@ static void keep_best(void *context, int piece, const struct best *best)
     s->ready = s->fresh = true;
 }
 
+/* After a step, which may have failed: what of the piece has become part of the session. */
+static void settle(const struct gdn_feed *f, int32_t before, bool draft, enum gdn_status status)
+{
+    struct gdn_session *s = f->session;
+    const size_t kept = (size_t)(gdn_session_position(s) - before);
+    if (kept > 0) memcpy(s->tokens + before, f->ids, sizeof *f->ids * kept);
+    if (draft && status == GDN_OK && f->n > 0) memcpy(s->draft, f->ids, sizeof *f->ids * f->n);
+    /* The engine took this token back, but the distribution before it is written over. */
+    if (status != GDN_OK && f->n == 1 && s->fresh) s->ready = false;
+}
+
 /* At most this many sessions in one call: their pieces stand on the stack. */
 enum { BATCH = 1024 };
 
@@ -163,13 +174,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
     int32_t before[BATCH];
     for (int i = 0; i < count; i++) before[i] = gdn_session_position(feeds[i].session);
     const enum gdn_status status = engine_step(engine, pieces, count, draft, &inner, err);
-    /* The engine took these tokens back, but the distribution before them is written over. */
-    for (int i = 0; status != GDN_OK && i < count; i++)
-        if (feeds[i].n == 1 && feeds[i].session->fresh) feeds[i].session->ready = false;
-    for (int i = 0; status == GDN_OK && i < count; i++)
-        if (feeds[i].n > 0)
-            memcpy(draft ? feeds[i].session->draft : feeds[i].session->tokens + before[i],
-                   feeds[i].ids, sizeof *feeds[i].ids * feeds[i].n);
+    for (int i = 0; i < count; i++) settle(&feeds[i], before[i], draft, status);
     return status;
 }
 

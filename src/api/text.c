@@ -10,14 +10,17 @@ static enum gdn_status need_tokenizer(const struct gdn_model *m, struct gdn_erro
     return error_set(err, GDN_ERR_INPUT, "the model has no tokenizer.json: only ids can be used");
 }
 
-/* Hands out what fits and says how many there are. */
-static void hand_out(struct ids *list, int32_t *ids, size_t *n)
+/* Hands out what fits and says how many there are; after a failure the list only goes. */
+static enum gdn_status hand_out(enum gdn_status status, struct ids *list, int32_t *ids, size_t *n)
 {
-    const size_t room = *n;
-    *n = list->len;
-    if (ids && list->len > 0)
-        memcpy(ids, list->at, sizeof *ids * (list->len < room ? list->len : room));
+    if (status == GDN_OK) {
+        const size_t room = *n;
+        *n = list->len;
+        if (ids && list->len > 0)
+            memcpy(ids, list->at, sizeof *ids * (list->len < room ? list->len : room));
+    }
     ids_free(list);
+    return status;
 }
 
 enum gdn_status gdn_tokenize(const gdn_model *m, const char *text, size_t len, unsigned flags,
@@ -25,11 +28,9 @@ enum gdn_status gdn_tokenize(const gdn_model *m, const char *text, size_t len, u
 {
     TRY(need_tokenizer(m, err));
     struct ids list = {0};
-    TRY(tokenizer_encode(m->tokenizer, text, len,
-                         flags & GDN_CONTROL ? TOKENIZER_WITH_CONTROL : TOKENIZER_PLAIN, &list,
-                         err));
-    hand_out(&list, ids, n);
-    return GDN_OK;
+    const enum tokenizer_control control =
+        flags & GDN_CONTROL ? TOKENIZER_WITH_CONTROL : TOKENIZER_PLAIN;
+    return hand_out(tokenizer_encode(m->tokenizer, text, len, control, &list, err), &list, ids, n);
 }
 
 enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages, size_t count,
@@ -50,10 +51,9 @@ enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages,
                                          .content_len = strlen(messages[i].content)};
     const struct chat_options options = {.answer = answer, .think = think};
     struct ids list = {0};
-    enum gdn_status status = chat_encode(m->tokenizer, inner, count, &options, &list, err);
+    const enum gdn_status status = chat_encode(m->tokenizer, inner, count, &options, &list, err);
     mem_give(inner);
-    if (status == GDN_OK) hand_out(&list, ids, n);
-    return status;
+    return hand_out(status, &list, ids, n);
 }
 
 enum gdn_status gdn_decoder_new(const gdn_model *m, bool skip_special, gdn_decoder **decoder,

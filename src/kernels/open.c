@@ -57,8 +57,9 @@ static void fill_host(struct device *device)
 
 /* ---- the two host devices ------------------------------------------------------------------------ */
 
-static void fill_ref(struct device *device)
+static void fill_ref(struct device *device, uint32_t mask)
 {
+    (void)mask;
     device->name = "ref";
     device->wide = DTYPE_F64;
     device->anchor_elements = ref_anchor_elements;
@@ -67,8 +68,8 @@ static void fill_ref(struct device *device)
     ref_fill(device);
 }
 
-/* Backward slots stay the reference's until a kernel of its own fills them. */
-static void fill_cpu(struct device *device)
+/* Slots stay the reference's until a kernel of its own fills them. */
+static void fill_cpu(struct device *device, uint32_t mask)
 {
     device->name = "cpu";
     device->wide = DTYPE_F32;
@@ -76,12 +77,11 @@ static void fill_cpu(struct device *device)
     device->anchor_pack = cpu_anchor_pack;
     device->anchor_unpack = cpu_anchor_unpack;
     ref_fill(device);
-    cpu_fill_portable(device);
+    cpu_fill(device, cpu_flags() & mask);
 }
 
 struct device *device_open(const char *name, int threads, uint32_t mask, struct gdn_error *err)
 {
-    (void)mask; /* portable code needs no flag */
     const bool cpu = strcmp(name, "cpu") == 0;
     if (!cpu && strcmp(name, "ref") != 0) {
         error_set(err, strcmp(name, "cuda") == 0 ? GDN_ERR_UNSUPPORTED : GDN_ERR_USAGE,
@@ -95,7 +95,7 @@ struct device *device_open(const char *name, int threads, uint32_t mask, struct 
         return NULL;
     }
     fill_host(device);
-    (cpu ? fill_cpu : fill_ref)(device);
+    (cpu ? fill_cpu : fill_ref)(device, mask);
     device->pool = pool_open(cpu ? threads : 1);
     if (!device->pool) {
         mem_give(device);

@@ -28,7 +28,7 @@ static int show_part(const char *part, size_t n, void *context)
 {
     struct shown *shown = context;
     for (size_t i = 0; i < n && shown->n < sizeof shown->text - 4; i++)
-        shown->text[shown->n++] = part[i];
+        shown->text[shown->n++] = part[i] == 0x7f ? '?' : part[i]; /* jansson lets DEL through */
     if (shown->n == sizeof shown->text - 4) memcpy(shown->text + shown->n, "...", 4);
     return 0;
 }

@@ -116,17 +116,21 @@ static float value_at(const struct st_entry *e, size_t i)
     return e->dtype == ST_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
 }
 
-/* Small weights become f32, and so does what the file holds at an odd address. */
-static enum gdn_status copy_values(struct loader *l, struct weight *weight,
-                                   const struct st_entry *e)
+/* Copies the tensor: small weights as f32, what the file holds at an odd address as it is. */
+static enum gdn_status copy_tensor(struct loader *l, struct weight *weight,
+                                   const struct st_entry *e, bool as_f32)
 {
     const size_t n = e->bytes / st_dtype_size(e->dtype);
-    weight->copy = mem_take_array(n, sizeof(float));
+    const size_t bytes = as_f32 ? n * sizeof(float) : e->bytes;
+    weight->copy = mem_take_dirty(bytes);
     if (!weight->copy)
-        return error_set(l->err, GDN_ERR_MEMORY, "no memory for tensor %s (%zu values)",
-                         weight->name, n);
-    for (size_t i = 0; i < n; i++) ((float *)weight->copy)[i] = value_at(e, i);
-    l->w->copied_bytes += (int64_t)(n * sizeof(float));
+        return error_set(l->err, GDN_ERR_MEMORY, "no memory for tensor %s (%zu bytes)",
+                         weight->name, bytes);
+    if (as_f32)
+        for (size_t i = 0; i < n; i++) ((float *)weight->copy)[i] = value_at(e, i);
+    else
+        memcpy(weight->copy, e->data, bytes);
+    l->w->copied_bytes += (int64_t)bytes;
     return GDN_OK;
 }
 
@@ -146,8 +150,8 @@ static enum gdn_status take_tensor(struct loader *l, const char *name, bool smal
     our_type(found->entry->dtype, &dtype);
     const bool aligned = (size_t)found->entry->data % dtype_size(dtype) == 0;
     if (small || !aligned) {
-        TRY(copy_values(l, weight, found->entry));
-        dtype = DTYPE_F32;
+        TRY(copy_tensor(l, weight, found->entry, small));
+        if (small) dtype = DTYPE_F32;
     }
     void *data = weight->copy ? weight->copy : (void *)(size_t)found->entry->data;
     weight->tensor = tensor_over(data, dtype, rank, dim);
@@ -291,7 +295,8 @@ static bool is_head(const char *name)
 
 static bool is_mtp(const char *name)
 {
-    return begins(name, "mtp.") || begins(name, "model.mtp.") || begins(name, "language_model.mtp.");
+    return begins(name, "mtp.") || begins(name, "model.mtp.") ||
+           begins(name, "language_model.mtp.");
 }
 
 /* What is left over must be something we know and leave alone. */

@@ -23,7 +23,7 @@ struct weight {
     char *name;
     struct tensor tensor;
     const struct shard_tensor *origin;
-    void *copy; /* values that are not the file's own bytes: f32, ours; or NULL */
+    void *copy; /* values that are not the mapped ones (small: as f32), ours; or NULL */
 };
 
 struct weights {

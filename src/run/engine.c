@@ -1,5 +1,6 @@
 #include "run/engine.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -256,13 +257,15 @@ static void give_best(struct step *s, struct tensor *hidden)
     float values[ENGINE_BEST];
     struct best found = {.n = best, .ids = ids, .values = values};
     for (int32_t b = 0; b < s->B; b++) {
-        const struct stretch *t = &s->stretch[b];
+        struct stretch *t = &s->stretch[b];
         if (row == n || wanted[row] != t->start + t->n - 1) continue;
         e->device->download(e->device, ids, e->best_ids + row * best, sizeof *ids * (size_t)best);
         e->device->download(e->device, values, e->best_values + row * best,
                             sizeof *values * (size_t)best);
         e->device->download(e->device, &found.lse, e->best_lse + row, sizeof found.lse);
-        s->sink->best(s->sink->context, t->piece, &found);
+        t->judged = true;
+        t->finite = isfinite(found.lse);
+        if (t->finite) s->sink->best(s->sink->context, t->piece, &found);
         row++;
     }
 }
@@ -298,7 +301,7 @@ static enum gdn_status check_pieces(const struct engine *e, const struct piece *
         const struct piece *p = &pieces[i];
         if (e->state.slot[p->slot].status != SLOT_LIVE)
             return error_set(err, GDN_ERR_USAGE, "the sequence is not usable: an earlier step of "
-                             "it failed half-way");
+                             "it failed half-way or gave no finite numbers");
         for (int j = 0; j < i; j++)
             if (pieces[j].slot == p->slot)
                 return error_set(err, GDN_ERR_USAGE, "a sequence stands twice in one batch");
@@ -324,7 +327,8 @@ static void cut_pass(struct step *s, int count, const int32_t *done)
         if (left == 0) continue;
         if (left > room && s->draft) return;
         if (left > room) left = room;
-        s->stretch[s->B++] = (struct stretch){i, done[i], left, s->T};
+        s->stretch[s->B++] = (struct stretch){.piece = i, .from = done[i], .n = left,
+                                              .start = s->T};
         s->T += left;
     }
 }
@@ -353,6 +357,7 @@ static void finish_pass(struct step *s, int32_t *done, enum gdn_status status)
             state_advance(&s->e->state, p->slot, t->n);
         else if (!s->draft && p->n > 1)
             state_invalidate(&s->e->state, p->slot);
+        if (status == GDN_OK && t->judged) state_judge(&s->e->state, p->slot, t->finite);
     }
 }
 

@@ -23,6 +23,7 @@ struct stretch {
     int piece;
     int32_t from, n; /* rows of the piece */
     int32_t start;   /* first row in the pass */
+    bool judged, finite; /* what came of its last row was looked at, and is numbers */
 };
 
 struct engine {
@@ -84,7 +85,8 @@ struct sink {
 
 /* Runs all pieces (slots all different). With `draft` no position moves: state_commit decides, and
  * pieces have at most 16 rows (and no more than a pass). After a failure a piece of one row is as
- * if it had not been asked for; a longer one that was half-way is unusable. */
+ * if it had not been asked for; a longer one that was half-way is unusable. So is a sequence whose
+ * logits were asked for their best and are not finite: the step goes well for the others. */
 enum gdn_status engine_step(struct engine *engine, const struct piece *pieces, int count,
                             bool draft, const struct sink *sink, struct gdn_error *err);
 

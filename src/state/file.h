@@ -39,10 +39,18 @@ enum gdn_status state_verify(const char *path, struct state_summary *summary,
                              struct gdn_error *err);
 
 /* Into a free slot of `state`, named in *slot; *record gets the tokens (the caller gives
- * record->tokens back with mem_give). Refused unless model, shapes and compute type are the same
+ * record->tokens back with mem_give). A failure changes nothing. Refused unless model, shapes and compute type are the same
  * and the context holds it. Anchors of another type are converted and reported in *converted. */
 enum gdn_status state_load(const char *path, struct state *state, const unsigned char model[32],
                            int32_t *slot, struct state_record *record, bool *converted,
                            struct gdn_error *err);
+
+/* The same for the bytes of a file, aligned to 16; `name` stands in the sentences. */
+enum gdn_status state_verify_memory(const char *name, const void *data, size_t len,
+                                    struct state_summary *summary, struct gdn_error *err);
+enum gdn_status state_load_memory(const char *name, const void *data, size_t len,
+                                  struct state *state, const unsigned char model[32], int32_t *slot,
+                                  struct state_record *record, bool *converted,
+                                  struct gdn_error *err);
 
 #endif

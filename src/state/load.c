@@ -11,10 +11,11 @@
 struct source {
     const char *path;
     struct gdn_error *err;
-    char *data;
+    const char *data;
     size_t len, at, end;
     struct file_identity id;
     const struct file_shape *shape; /* [id.layers] */
+    double *dense;                  /* one layer's anchor */
 };
 
 /* ---- the file is what was written -------------------------------------------------------------------- */
@@ -24,10 +25,8 @@ static enum gdn_status bad(const struct source *f, const char *what)
     return error_set(f->err, GDN_ERR_INPUT, "%s: %s: the file is damaged", f->path, what);
 }
 
-static enum gdn_status check_prologue(struct source *f, struct file_prologue *head)
+static enum gdn_status check_prologue(const struct source *f, const struct file_prologue *head)
 {
-    if (f->len < sizeof *head) return bad(f, "shorter than its first 64 bytes");
-    memcpy(head, f->data, sizeof *head);
     if (memcmp(head->magic, "gdnstate", 8) != 0)
         return error_set(f->err, GDN_ERR_INPUT, "%s: not a gdn state file", f->path);
     if (head->hash != hash64(head, sizeof *head - sizeof head->hash, 0))
@@ -44,7 +43,7 @@ static enum gdn_status check_prologue(struct source *f, struct file_prologue *he
     return GDN_OK;
 }
 
-static enum gdn_status check_blocks(struct source *f, const struct file_prologue *head)
+static enum gdn_status check_blocks(const struct source *f, const struct file_prologue *head)
 {
     const char *table = f->data + sizeof *head + head->payload;
     if (bytes_u64(table + 8 * head->blocks) != hash64(table, 8 * head->blocks, head->hash))
@@ -64,50 +63,44 @@ static enum gdn_status check_blocks(struct source *f, const struct file_prologue
 
 /* ---- sections ------------------------------------------------------------------------------------------ */
 
-/* The next section must have this tag and length (SIZE_MAX: any). */
-static enum gdn_status section(struct source *f, const char *tag, size_t bytes, const char **data,
-                               size_t *found)
+/* The data of the next section, which must have this tag and length. */
+static enum gdn_status section(struct source *f, const char *tag, size_t bytes, const char **data)
 {
-    struct file_section head;
+    struct file_section head = {0};
     char want[sizeof head.tag] = {0};
+    const size_t at = f->at, pad = (16 - bytes % 16) % 16;
     memcpy(want, tag, strnlen(tag, sizeof want));
-    if (f->end - f->at < sizeof head) return bad(f, "a section is missing");
-    memcpy(&head, f->data + f->at, sizeof head);
-    f->at += sizeof head;
-    const size_t left = f->end - f->at;
-    if (memcmp(head.tag, want, sizeof want) != 0 || head.bytes > left ||
-        (bytes != SIZE_MAX && head.bytes != bytes) || (16 - head.bytes % 16) % 16 > left - head.bytes)
-        return error_set(f->err, GDN_ERR_INPUT, "%s: byte %zu: found section %.8s of %llu bytes, "
-                         "need %s of %zu", f->path, f->at, head.tag,
-                         (unsigned long long)head.bytes, tag, bytes);
-    *data = f->data + f->at;
-    if (found) *found = (size_t)head.bytes;
-    f->at += head.bytes + (16 - head.bytes % 16) % 16;
+    if (f->end - at >= sizeof head) memcpy(&head, f->data + at, sizeof head);
+    if (memcmp(head.tag, want, sizeof want) != 0 || head.bytes != bytes ||
+        bytes > f->end - at - sizeof head || pad > f->end - at - sizeof head - bytes)
+        return error_set(f->err, GDN_ERR_INPUT, "%s: byte %zu: need the section '%.8s' of %zu "
+                         "bytes: the file is damaged", f->path, at, tag, bytes);
+    *data = f->data + at + sizeof head;
+    f->at = at + sizeof head + bytes + pad;
     return GDN_OK;
 }
 
 static enum gdn_status read_identity(struct source *f, struct state_record *r)
 {
+    struct file_identity *id = &f->id;
     const char *data, *ids, *values, *tokens;
-    size_t shapes, token_bytes;
-    TRY(section(f, "identity", sizeof f->id, &data, NULL));
-    memcpy(&f->id, data, sizeof f->id);
-    if (f->id.compute >= DTYPE_I32 || f->id.anchor >= DTYPE_I32 || f->id.wide >= DTYPE_I32 ||
-        f->id.best > STATE_FILE_BEST || f->id.position > INT32_MAX || f->id.position == 0 ||
-        f->id.length > BLOCK || f->id.length > f->id.position || f->id.layers > 65536)
+    TRY(section(f, "identity", sizeof *id, &data));
+    memcpy(id, data, sizeof *id);
+    if (id->compute >= DTYPE_I32 || id->anchor >= DTYPE_I32 || id->wide >= DTYPE_I32 ||
+        id->best > STATE_FILE_BEST || id->position > INT32_MAX || id->position == 0 ||
+        id->length > BLOCK || id->length > id->position || id->layers > 65536)
         return bad(f, "its identity has impossible numbers");
-    TRY(section(f, "shapes", SIZE_MAX, &data, &shapes));
-    if (shapes != sizeof *f->shape * f->id.layers) return bad(f, "a wrong number of layers");
+    TRY(section(f, "shapes", sizeof *f->shape * id->layers, &data));
     f->shape = (const struct file_shape *)(const void *)data;
-    *r = (struct state_record){.position = (int32_t)f->id.position,
-                               .best_count = (int32_t)f->id.best, .best_lse = f->id.best_lse};
-    memcpy(r->model, f->id.model, sizeof r->model);
-    TRY(section(f, "tokens", SIZE_MAX, &tokens, &token_bytes));
-    if (token_bytes != sizeof *r->tokens * f->id.position) return bad(f, "a wrong number of tokens");
-    TRY(section(f, "ids", sizeof *r->best_ids * f->id.best, &ids, NULL));
-    TRY(section(f, "values", sizeof *r->best_values * f->id.best, &values, NULL));
-    memcpy(r->best_ids, ids, sizeof *r->best_ids * f->id.best);
-    memcpy(r->best_values, values, sizeof *r->best_values * f->id.best);
+    const size_t token_bytes = sizeof *r->tokens * id->position;
+    TRY(section(f, "tokens", token_bytes, &tokens));
+    TRY(section(f, "ids", sizeof *r->best_ids * id->best, &ids));
+    TRY(section(f, "values", sizeof *r->best_values * id->best, &values));
+    *r = (struct state_record){.position = (int32_t)id->position, .best_count = (int32_t)id->best,
+                               .best_lse = id->best_lse};
+    memcpy(r->model, id->model, sizeof r->model);
+    memcpy(r->best_ids, ids, sizeof *r->best_ids * id->best);
+    memcpy(r->best_values, values, sizeof *r->best_values * id->best);
     r->tokens = mem_take_dirty(token_bytes);
     if (!r->tokens)
         return error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for %d tokens", f->path,
@@ -116,37 +109,86 @@ static enum gdn_status read_identity(struct source *f, struct state_record *r)
     return GDN_OK;
 }
 
-static enum gdn_status open_file(struct source *f, const char *path, struct state_record *record,
-                                 struct gdn_error *err)
+/* Checks all of it, then takes the identity out. */
+static enum gdn_status open_source(struct source *f, struct state_record *record)
 {
-    *f = (struct source){.path = path, .err = err};
-    *record = (struct state_record){0};
-    TRY(file_read(path, SIZE_MAX - 1, &f->data, &f->len, err));
     struct file_prologue head;
-    enum gdn_status status = check_prologue(f, &head);
-    if (status == GDN_OK) status = check_blocks(f, &head);
+    *record = (struct state_record){0};
+    if (f->len < sizeof head) return bad(f, "shorter than its first 64 bytes");
+    memcpy(&head, f->data, sizeof head);
+    TRY(check_prologue(f, &head));
+    TRY(check_blocks(f, &head));
     f->at = sizeof head;
-    if (status == GDN_OK) {
-        f->end = sizeof head + head.payload;
-        status = read_identity(f, record);
-    }
+    f->end = sizeof head + head.payload;
+    return read_identity(f, record);
+}
+
+/* All of a file. What is none of ours, or of another length than it says, is refused by its first
+ * 64 bytes, before there is memory for the rest. */
+static enum gdn_status read_open(const struct source *f, struct file_in *in, char **data)
+{
+    struct file_prologue head;
+    if (in->len < sizeof head) return bad(f, "shorter than its first 64 bytes");
+    TRY(file_take(in, &head, sizeof head, f->err));
+    TRY(check_prologue(f, &head));
+    *data = mem_take_dirty(in->len);
+    if (!*data)
+        return error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for %.1f MB", f->path,
+                         (double)in->len / 1e6);
+    memcpy(*data, &head, sizeof head);
+    return file_take(in, *data + sizeof head, in->len - sizeof head, f->err);
+}
+
+static enum gdn_status read_file(const char *path, char **data, size_t *len, struct gdn_error *err)
+{
+    struct file_in in;
+    *data = NULL;
+    TRY(file_open(&in, path, err));
+    const struct source f = {.path = path, .err = err, .len = in.len};
+    const enum gdn_status status = read_open(&f, &in, data);
+    *len = in.len;
+    file_close(&in);
     return status;
 }
 
-enum gdn_status state_verify(const char *path, struct state_summary *sum, struct gdn_error *err)
+/* What was of a user is not left on the heap. */
+static void give_zeroed(void *block, size_t bytes)
 {
-    struct source f;
+    if (block) memset(block, 0, bytes);
+    mem_give(block);
+}
+
+static void give_tokens(struct state_record *record)
+{
+    give_zeroed(record->tokens, sizeof *record->tokens * (size_t)record->position);
+    record->tokens = NULL;
+}
+
+enum gdn_status state_verify_memory(const char *name, const void *data, size_t len,
+                                    struct state_summary *sum, struct gdn_error *err)
+{
+    struct source f = {.path = name, .err = err, .data = data, .len = len};
     *sum = (struct state_summary){0};
-    const enum gdn_status status = open_file(&f, path, &sum->record, err);
+    const enum gdn_status status = open_source(&f, &sum->record);
+    give_tokens(&sum->record);
+    if (status != GDN_OK) return status;
     sum->compute = (enum dtype)f.id.compute;
     sum->anchor = (enum dtype)f.id.anchor;
     sum->wide = (enum dtype)f.id.wide;
     sum->layers = (int32_t)f.id.layers;
     sum->length = (int32_t)f.id.length;
     sum->bytes = (int64_t)f.len;
-    mem_give(sum->record.tokens);
-    sum->record.tokens = NULL;
-    mem_give(f.data);
+    return GDN_OK;
+}
+
+enum gdn_status state_verify(const char *path, struct state_summary *sum, struct gdn_error *err)
+{
+    char *data;
+    size_t len;
+    *sum = (struct state_summary){0};
+    enum gdn_status status = read_file(path, &data, &len, err);
+    if (status == GDN_OK) status = state_verify_memory(path, data, len, sum, err);
+    give_zeroed(data, data ? len : 0);
     return status;
 }
 
@@ -185,6 +227,10 @@ static void convert(void *to, enum dtype to_type, const void *from, enum dtype f
         memcpy(to, from, n * dtype_size(to_type));
         return;
     }
+    if (to_type == DTYPE_F64 && from_type == DTYPE_F32) { /* every anchor of a cpu */
+        for (size_t i = 0; i < n; i++) ((double *)to)[i] = (double)((const float *)from)[i];
+        return;
+    }
     for (int64_t i = 0; i < (int64_t)n; i++)
         dtype_store(to, to_type, i, dtype_load(from, from_type, i));
 }
@@ -201,17 +247,14 @@ static enum gdn_status load_delta(struct source *f, const struct snapshot *s, in
     snapshot_parts(s, st, layer, offset, part);
     const size_t n = (size_t)one.Hv * (size_t)one.Dv * (size_t)one.Dk;
     const char *data;
-    TRY(section(f, tag[0], n * dtype_size(saved[0]), &data, NULL));
-    double *dense = mem_take_dirty(n * sizeof *dense);
-    if (!dense) return error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for a layer", f->path);
-    convert(dense, DTYPE_F64, data, saved[0], n);
+    TRY(section(f, tag[0], n * dtype_size(saved[0]), &data));
+    convert(f->dense, DTYPE_F64, data, saved[0], n);
     one.anchor = part[0].at;
     one.anchor_row = NULL;
-    st->device->anchor_pack(&one, 0, dense);
-    mem_give(dense);
+    st->device->anchor_pack(&one, 0, f->dense);
     for (int p = SNAPSHOT_K; p < SNAPSHOT_PARTS; p++) {
         const size_t count = part[p].bytes / dtype_size(part[p].dtype);
-        TRY(section(f, tag[p], count * dtype_size(saved[p]), &data, NULL));
+        TRY(section(f, tag[p], count * dtype_size(saved[p]), &data));
         convert(part[p].at, part[p].dtype, data, saved[p], count);
     }
     return GDN_OK;
@@ -225,7 +268,7 @@ static enum gdn_status load_pages(struct source *f, struct state *st, int32_t sl
     const int32_t position = (int32_t)f->id.position;
     for (int half = 0; half < 2; half++) {
         const char *data;
-        TRY(section(f, half ? "valuesof" : "keys", row * (size_t)position, &data, NULL));
+        TRY(section(f, half ? "valuesof" : "keys", row * (size_t)position, &data));
         for (int32_t p = 0; p < position; p += PAGE) {
             const int32_t rows = position - p < PAGE ? position - p : PAGE;
             const int32_t page = st->table[(int64_t)slot * st->row_pages + p / PAGE];
@@ -237,7 +280,7 @@ static enum gdn_status load_pages(struct source *f, struct state *st, int32_t sl
 }
 
 /* Builds the snapshot's memory and the pages of `slot` from the sections. */
-static enum gdn_status load_layers(struct source *f, struct snapshot *s, int32_t slot)
+static enum gdn_status load_layers(struct source *f, const struct snapshot *s, int32_t slot)
 {
     struct state *st = s->state;
     TRY(state_reserve(st, slot, s->position, f->err));
@@ -249,26 +292,71 @@ static enum gdn_status load_layers(struct source *f, struct snapshot *s, int32_t
     return GDN_OK;
 }
 
-static enum gdn_status load_slot(struct source *f, struct state *st, int32_t *slot)
+/* Elements of the largest anchor. */
+static size_t dense_size(const struct state *st)
 {
+    size_t most = 0;
+    for (int32_t i = 0; i < st->layers; i++) {
+        const struct layer_shape *l = &st->layer[i].shape;
+        const size_t n = (size_t)l->Hv * (size_t)l->Dv * (size_t)l->Dk;
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+/* Into a slot of its own, which is *slot only once everything is there. */
+static enum gdn_status load_slot(struct source *f, const struct snapshot *s, int32_t *slot)
+{
+    struct state *st = s->state;
+    const int32_t spare = state_slot_take(st);
+    if (spare < 0)
+        return error_set(f->err, GDN_ERR_MEMORY, "%s: no free slot to load into (there are %d)",
+                         f->path, st->slots);
+    enum gdn_status status = load_layers(f, s, spare);
+    if (status == GDN_OK) {
+        snapshot_fill(s, spare);
+        status = st->device->status;
+        if (status != GDN_OK) error_set(f->err, status, "%s: the device has failed", f->path);
+    }
+    if (status == GDN_OK)
+        *slot = spare;
+    else
+        state_slot_give(st, spare);
+    return status;
+}
+
+static enum gdn_status load_state(struct source *f, struct state *st, int32_t *slot)
+{
+    const size_t n = dense_size(st) * sizeof *f->dense;
     struct snapshot s = {.state = st, .position = (int32_t)f->id.position,
                          .length = (int32_t)f->id.length};
     s.bytes = snapshot_bytes(st, s.position, s.length);
     s.memory = mem_take(s.bytes);
-    if (!s.memory)
-        return error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for %.1f MB", f->path,
-                         (double)s.bytes / 1e6);
-    int32_t spare = state_slot_take(st);
-    enum gdn_status status = spare < 0 ? error_set(f->err, GDN_ERR_MEMORY, "%s: no free slot to "
-                                                   "load into (there are %d)", f->path, st->slots)
-                                       : load_layers(f, &s, spare);
+    f->dense = mem_take_dirty(n);
+    const enum gdn_status status =
+        s.memory && f->dense ? load_slot(f, &s, slot)
+                             : error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for %.1f MB",
+                                         f->path, (double)(s.bytes + n) / 1e6);
+    give_zeroed(s.memory, s.bytes);
+    give_zeroed(f->dense, n);
+    return status;
+}
+
+enum gdn_status state_load_memory(const char *name, const void *data, size_t len, struct state *st,
+                                  const unsigned char model[32], int32_t *slot,
+                                  struct state_record *record, bool *converted,
+                                  struct gdn_error *err)
+{
+    struct source f = {.path = name, .err = err, .data = data, .len = len};
+    enum gdn_status status = open_source(&f, record);
+    if (status == GDN_OK) status = check_fit(&f, st, model);
+    if (status == GDN_OK) status = load_state(&f, st, slot);
     if (status == GDN_OK) {
-        snapshot_fill(&s, spare);
-        *slot = spare;
-    } else if (spare >= 0) {
-        state_slot_give(st, spare);
+        *converted = f.id.anchor != st->anchor_type || f.id.wide != st->device->wide;
+    } else {
+        give_tokens(record);
+        *record = (struct state_record){0};
     }
-    mem_give(s.memory);
     return status;
 }
 
@@ -276,16 +364,12 @@ enum gdn_status state_load(const char *path, struct state *st, const unsigned ch
                            int32_t *slot, struct state_record *record, bool *converted,
                            struct gdn_error *err)
 {
-    struct source f;
-    enum gdn_status status = open_file(&f, path, record, err);
-    if (status == GDN_OK) status = check_fit(&f, st, model);
-    if (status == GDN_OK) status = load_slot(&f, st, slot);
+    char *data;
+    size_t len;
+    *record = (struct state_record){0};
+    enum gdn_status status = read_file(path, &data, &len, err);
     if (status == GDN_OK)
-        *converted = f.id.anchor != st->anchor_type || f.id.wide != st->device->wide;
-    if (status != GDN_OK) {
-        mem_give(record->tokens);
-        *record = (struct state_record){0};
-    }
-    mem_give(f.data);
+        status = state_load_memory(path, data, len, st, model, slot, record, converted, err);
+    give_zeroed(data, data ? len : 0);
     return status;
 }

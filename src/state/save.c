@@ -189,11 +189,12 @@ static enum gdn_status write_file(struct target *t, const struct snapshot *s,
     const uint64_t seal = hash64(t->table.at, t->table.len, head.hash);
     file_write(&out, t->table.at, t->table.len);
     file_write(&out, &seal, sizeof seal);
-    if (t->table.failed) {
-        file_abandon(&out);
+    const enum gdn_status device = s->state->device->status;
+    if (!t->table.failed && device == GDN_OK) return file_commit(&out, err);
+    file_abandon(&out);
+    if (t->table.failed)
         return error_set(err, GDN_ERR_MEMORY, "%s: no memory for its table of hashes", path);
-    }
-    return file_commit(&out, err);
+    return error_set(err, device, "%s: the device has failed: what it held is lost", path);
 }
 
 enum gdn_status state_save(const char *path, const struct snapshot *s, const struct state_record *r,

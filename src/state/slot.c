@@ -83,6 +83,14 @@ void state_invalidate(struct state *st, int32_t slot)
     if (st->slot[slot].status == SLOT_LIVE) st->slot[slot].status = SLOT_INVALID;
 }
 
+void state_judge(struct state *st, int32_t slot, bool finite)
+{
+    if (!finite)
+        state_invalidate(st, slot);
+    else if (st->slot[slot].status == SLOT_LIVE)
+        st->slot[slot].finite = st->slot[slot].position;
+}
+
 int32_t state_commit(struct state *st, int32_t slot, int32_t n)
 {
     struct slot *s = &st->slot[slot];
@@ -112,8 +120,10 @@ enum gdn_status state_rewind(struct state *st, int32_t slot, int32_t n, struct g
     if (n < 0 || n > length)
         return error_set(err, GDN_ERR_USAGE, "rewind: found %d tokens, the log holds %d", n,
                          length);
-    st->slot[slot].position -= n;
-    st->slot[slot].drafted = 0;
+    struct slot *s = &st->slot[slot];
+    s->position -= n;
+    s->drafted = 0;
+    if (s->finite > s->position) s->finite = s->position;
     return GDN_OK;
 }
 
@@ -169,7 +179,8 @@ int32_t state_fork(struct state *st, int32_t from)
     anchor_share(st, from, to);
     pages_share(st, from, to);
     st->slot[to] = (struct slot){.status = SLOT_LIVE, .generation = st->slot[to].generation + 1,
-                                 .position = st->slot[from].position};
+                                 .position = st->slot[from].position,
+                                 .finite = st->slot[from].finite};
     return to;
 }
 

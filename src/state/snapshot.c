@@ -50,6 +50,12 @@ size_t snapshot_bytes(const struct state *st, int32_t position, int32_t length)
     return sum;
 }
 
+const int32_t *snapshot_pages(const struct state *st, int32_t slot, int32_t *pages)
+{
+    *pages = has_pages(st) ? pages_of(st->slot[slot].position) : 0;
+    return st->table + (int64_t)slot * st->row_pages;
+}
+
 size_t snapshot_first(const struct snapshot *s)
 {
     return align16(sizeof(int32_t) * (size_t)pages_of(s->position));
@@ -136,7 +142,8 @@ enum gdn_status snapshot_take(struct snapshot *s, struct state *st, int32_t slot
     const int32_t position = st->slot[slot].position;
     if (position == 0) return GDN_OK;
     TRY(state_settle(st, slot, scratch, err));
-    struct snapshot made = {.state = st, .position = position, .length = state_length(st, slot)};
+    struct snapshot made = {.state = st, .position = position, .length = state_length(st, slot),
+                            .types = st->types};
     made.bytes = snapshot_bytes(st, position, made.length);
     made.memory = memory ? memory : mem_take_dirty(made.bytes);
     if (!made.memory)
@@ -157,7 +164,7 @@ void snapshot_fill(const struct snapshot *s, int32_t slot)
     size_t offset = snapshot_first(s);
     for (int32_t i = 0; i < s->state->layers; i++)
         if (s->state->layer[i].shape.kind == LAYER_DELTA) copy_in(s, s->state, i, slot, &offset);
-    s->state->slot[slot].position = s->position;
+    s->state->slot[slot].position = s->state->slot[slot].finite = s->position;
 }
 
 enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int32_t *slot,
@@ -169,6 +176,8 @@ enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int
                          position, s->position);
     if (s->state && s->state != st)
         return error_set(err, GDN_ERR_USAGE, "a snapshot of another state");
+    if (s->state && s->types != st->types)
+        return error_set(err, GDN_ERR_USAGE, "a snapshot from before the state's types were changed");
     const int32_t spare = state_slot_take(st);
     if (spare < 0)
         return error_set(err, GDN_ERR_MEMORY, "no free slot to restore into (there are %d)",

@@ -13,6 +13,7 @@ struct snapshot {
     struct state *state; /* whose pages these are; NULL: the snapshot of an empty sequence */
     int32_t position;
     int32_t length;      /* entries of every log: 1..16, the canonical form (0 at position 0) */
+    int32_t types;       /* state->types when it was taken: how memory is to be read */
     int32_t pages;
     int32_t *page;       /* [pages], inside memory */
     char *memory;        /* layer after layer: anchor, k, u, G, ring rows oldest first */
@@ -21,6 +22,9 @@ struct snapshot {
 
 /* Own bytes of a snapshot of `length` entries at `position`; the most any can have: 16 entries. */
 size_t snapshot_bytes(const struct state *state, int32_t position, int32_t length);
+
+/* The pages that a snapshot of the slot would hold now; valid until the slot moves. */
+const int32_t *snapshot_pages(const struct state *state, int32_t slot, int32_t *pages);
 
 /* Takes the committed state of a live slot (undecided drafts are no part of it). `memory`: room for
  * snapshot_bytes(...), or NULL to take it from the heap. The slot is settled first (see

@@ -39,6 +39,7 @@ struct slot {
     uint32_t generation; /* counts assignments: a stale handle is recognised */
     int32_t position;    /* tokens committed */
     int32_t drafted;     /* rows of the last verify pass, still undecided */
+    int32_t finite;      /* up to this position what came of the rows was seen to be numbers */
 };
 
 struct state {
@@ -58,6 +59,7 @@ struct state {
     int32_t *anchor_shared; /* [slots] how many slots have the row */
     int32_t *settle_on;     /* device memory for the rows of state_settle */
     int64_t bytes;        /* device memory of all slots and pages */
+    int32_t types;        /* counts changes of storage types: copies from before are refused */
 };
 
 struct state_options {
@@ -91,6 +93,8 @@ enum gdn_status state_reserve(struct state *state, int32_t slot, int32_t rows,
 void state_advance(struct state *state, int32_t slot, int32_t rows);
 void state_drafted(struct state *state, int32_t slot, int32_t rows);
 void state_invalidate(struct state *state, int32_t slot);
+/* Somebody looked at what came of the last row: it was finite, or the slot is not usable now. */
+void state_judge(struct state *state, int32_t slot, bool finite);
 
 /* Accept the first n rows of the last verify pass: n > recorded is clamped, n <= 0 changes
  * nothing. Returns the rows accepted. */

@@ -28,6 +28,7 @@ static enum gdn_status convert(struct state *st, void **array, size_t n, enum dt
     *array = made;
     *type = to;
     *changed = true;
+    st->types++;
     return GDN_OK;
 }
 

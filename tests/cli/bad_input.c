@@ -160,7 +160,7 @@ static void bad_out(void **state)
 {
     (void)state;
     put("good", "1 2 3");
-    refused(6, gdn("logits", TINY, "--ids", "good", "--out", "none/o"), "none/o",
+    refused(6, gdn("logits", TINY, "--ids", "good", "--out", "none/o"), "none",
             "No such file");
     refused(6, gdn("logits", TINY, "--ids", "good", "--out", "."), ".: ",
             "found a folder");

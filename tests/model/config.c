@@ -229,10 +229,10 @@ static void messages_fit(void **state)
     value[0] = value[sizeof value - 2] = '"';
     value[sizeof value - 1] = 0;
     refuse_key("vocab_size", value, "found \"xxxxxxxx", "..., need an integer");
-    memcpy(value + 1, "\\u001b[2J\xE4\xB8\xAD", 12);
+    memcpy(value + 1, "\\u001b[2J\xE4\xB8\xAD\x7f", 13);
     refuse_key("model_type", "17", "17", "a text");
     refuse_text(SMALL({"model_type", value}), GDN_ERR_UNSUPPORTED, "model_type",
-                "\"\\u001B[2J\\u4E2Dxxx", "need qwen3_5 and qwen3_5_text");
+                "\"\\u001B[2J\\u4E2D?xxx", "need qwen3_5 and qwen3_5_text");
     memset(path, 'p', sizeof path);
     strcpy(path + sizeof path - 13, "/config.json");
     struct config c;

@@ -35,13 +35,14 @@ static const struct axis axes[] = {
     AXIS(option, 0, 1, 2, 3, 4, 5)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(Hk, 1, 3), AXIS(D, 1, 4),
                                      AXIS(option, 0, 1, 2, 3, 4, 5)};
+static const struct shape lengthy[] = {{.T = 4096, .Hk = 3, .D = 5, .option = CHANNEL}};
 static const struct shape bench[] = {{.T = 512, .Hk = 32, .D = 1},
                                      {.T = 128, .Hk = 16, .D = 128, .option = CHANNEL}};
 
 static const struct proof proof = {
     .op = OP_GATE, .build = build, .cost = cost,
     .forward = {AXES(axes), .cases = 234},
-    .backward = {AXES(axes), .cases = 60},
+    .backward = {LINES(lengthy), AXES(axes), .cases = 60},
     .differences = {AXES(narrow), .cases = 12},
     .bench = {LINES(bench)},
 };

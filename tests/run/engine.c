@@ -1,4 +1,5 @@
-/* engine.c: what a step refuses, and that a refusal changes nothing; how a batch is cut into passes. */
+/* engine.c: what a step refuses, and that a refusal changes nothing; how a batch is cut into
+ * passes. */
 #include "rig.h"
 
 static const char *const models[] = {"q35-r2-untied", "q35-r4-odd"};
@@ -80,7 +81,8 @@ static void context_is_exact(void **state)
     assert_int_equal(rig_position(&r, s), 100);
     refused(&r, &(struct piece){.slot = s, .ids = r.ids, .n = 1}, 1, false, "have 101 tokens",
             "holds 100");
-    refused(&r, &(struct piece){.slot = s, .ids = r.ids, .n = INT32_MAX}, 1, true, "2147483647", "");
+    refused(&r, &(struct piece){.slot = s, .ids = r.ids, .n = INT32_MAX}, 1, true, "2147483647",
+            "at most 16");
     assert_int_equal(state_rewind(&r.engine.state, s, 1, &r.err), GDN_OK);
     rig_feed(&r, s, r.ids, 1);
     rig_close(&r);
@@ -105,7 +107,7 @@ static void draft_needs_room(void **state)
     rig_close(&never);
 }
 
-/* ---- passes ------------------------------------------------------------------------------------------ */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 /* Three sequences at different positions get pieces of 30, 1 and 9 rows, logits from row 4, 0 and 9
  * on, in passes of `max_rows`. */

@@ -5,7 +5,7 @@
 
 static const struct engine_options plain = {.slots = 3, .entries = 2 * BLOCK, .context = 128};
 
-/* ---- opening ---------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static void opening_fails(bool forever)
 {
@@ -58,7 +58,7 @@ static void too_large(void **state)
     rig_close(&r);
 }
 
-/* ---- a step ------------------------------------------------------------------------------------------- */
+/* ---- a step ---------------------------------------------------------------------------------- */
 
 /* The scratch arena as if it had been made too small. */
 static size_t shrink(struct rig *r, size_t bytes)
@@ -175,7 +175,7 @@ static void a_prefill_is_lost(void **state)
     rig_close(&never);
 }
 
-/* ---- a step of many passes --------------------------------------------------------------------------- */
+/* ---- a step of many passes ------------------------------------------------------------------- */
 
 struct trap {
     struct seen seen;

@@ -59,7 +59,7 @@ static inline int32_t rig_position(const struct rig *r, int32_t slot)
     return r->engine.state.slot[slot].position;
 }
 
-/* ---- what steps hand out ------------------------------------------------------------------------ */
+/* ---- what steps hand out --------------------------------------------------------------------- */
 
 /* One number for all bits of each thing, by piece and row; rows must come once each, in order. */
 struct seen {

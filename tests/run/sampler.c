@@ -102,7 +102,7 @@ static void sets_are_exact(void **state)
             fail_msg("case %zu: found set %u, need %u", i, chosen(cases[i].s), cases[i].set);
 }
 
-/* ---- how often ------------------------------------------------------------------------------------ */
+/* ---- how often ------------------------------------------------------------------------------- */
 
 static double chi_square(struct sampling s, const double *weight, int kept, uint64_t seed)
 {
@@ -162,7 +162,7 @@ static void same_seed_same_token(void **state)
     assert_in_range(differ, 50, 190);
 }
 
-/* ---- hostile numbers ---------------------------------------------------------------------------------- */
+/* ---- hostile numbers ------------------------------------------------------------------------- */
 
 static void anything_is_survived(void **state)
 {

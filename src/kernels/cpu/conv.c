@@ -1,4 +1,4 @@
-/* conv.c: short causal convolution per channel, then SiLU. Truth: kernels/ref/conv.c.
+/* conv.c: short causal convolution per channel, then SiLU unless it is plain. Truth: kernels/ref/conv.c.
  *
  *     y[t,c] = silu( sum_{j<W} w[c,j] x[t-(W-1)+j, c] )          j ascending
  *
@@ -15,8 +15,7 @@
 #include "kernels/cpu/vec_portable.h"
 #define CPU_NAME(name) name
 #include "kernels/cpu/conv_tmpl.h"
-
-enum { UNIT = 64 }; /* threads get multiples of these channels */
+#include "kernels/cpu/conv_backward_tmpl.h"
 
 struct conv_job {
     const struct conv_args *a;
@@ -24,76 +23,62 @@ struct conv_job {
     struct cpu_work_rows work; /* [W][CONV_STRIP] taps */
 };
 
-/* Channels first..first+n-1 of sequence b, which has rows `row`..row+T-1 (none when absent). */
-struct lane {
-    const struct conv_args *a;
-    int32_t b;
-    int64_t first, n, row, T;
-};
-
-static void *ring_row(const struct lane *l, int64_t position)
+static void *ring_row(const struct conv_lane *l, int64_t position)
 {
     const struct conv_slots *s = l->a->slots;
     const int64_t row = l->a->rows->slot[l->b] * (int64_t)s->ring + position % s->ring;
     return (char *)s->x + (row * s->C + l->first) * (int64_t)dtype_size(s->dtype);
 }
 
-static void *tail_row(const struct lane *l, const struct tensor *tail, int64_t i)
-{
-    return tensor_at(tail, l->b * tail->stride[0] + i * tail->stride[1] + l->first);
-}
-
-static void *matrix_row(const struct lane *l, const struct tensor *t, int64_t r)
-{
-    return tensor_at(t, (l->row + r) * t->stride[0] + l->first);
-}
-
-/* Input r of the sequence, counted from its first row of this pass. */
-static const void *input_row(const struct lane *l, int64_t r)
+const void *conv_input(const struct conv_lane *l, int64_t r)
 {
     static const float zeros[CONV_STRIP];
     const struct conv_args *a = l->a;
-    if (r >= 0) return matrix_row(l, a->x, r);
+    if (r >= 0) return conv_row(l, a->x, r);
     if (a->slots && a->rows->pos[l->b] + r >= 0) return ring_row(l, a->rows->pos[l->b] + r);
-    return a->tail_in ? tail_row(l, a->tail_in, a->w->dim[1] - 1 + r) : zeros;
+    return a->tail_in ? conv_tail(l, a->tail_in, a->w->dim[1] - 1 + r) : zeros;
 }
 
-static void make_outputs(const struct conv_job *job, const struct lane *l, const float *w)
+static void make_outputs(const struct conv_job *job, const struct conv_lane *l, const float *w)
 {
     const struct tensor *x = l->a->x, *y = l->a->y;
     const int64_t W = l->a->w->dim[1], step = x->stride[0] * (int64_t)dtype_size(x->dtype);
-    struct conv_tile t = {.x_type = x->dtype, .y_type = y->dtype, .channels = l->n, .W = W, .w = w};
-    for (int64_t k = 0; k < W - 1; k++) t.x[k] = input_row(l, k - (W - 1));
+    struct conv_tile t = {.x_type = x->dtype, .y_type = y->dtype, .channels = l->n, .W = W, .w = w,
+                          .plain = l->a->plain};
+    for (int64_t k = 0; k < W - 1; k++) t.x[k] = conv_input(l, k - (W - 1));
     for (int64_t r = 0; r < l->T; r += t.rows) {
         t.rows = l->T - r < CONV_ROWS ? l->T - r : CONV_ROWS;
         t.ahead = r + t.rows < l->T ? t.rows * step : 0;
         for (int64_t k = 0; k < t.rows; k++) {
-            t.x[W - 1 + k] = matrix_row(l, x, r + k);
-            t.y[k] = matrix_row(l, y, r + k);
+            t.x[W - 1 + k] = conv_row(l, x, r + k);
+            t.y[k] = conv_row(l, y, r + k);
         }
         job->kernel(&t);
         for (int64_t k = 0; k < W - 1; k++) t.x[k] = t.x[k + t.rows];
     }
 }
 
-static void write_ring(const struct lane *l)
+static void write_ring(const struct conv_lane *l)
 {
     const struct conv_slots *s = l->a->slots;
     for (int64_t r = l->T > s->ring ? l->T - s->ring : 0; r < l->T; r++)
-        memcpy(ring_row(l, l->a->rows->pos[l->b] + r), input_row(l, r),
+        memcpy(ring_row(l, l->a->rows->pos[l->b] + r), conv_input(l, r),
                (size_t)l->n * dtype_size(s->dtype));
 }
 
-static void write_tail(const struct lane *l)
+static void write_tail(const struct conv_lane *l)
 {
     const struct tensor *out = l->a->tail_out;
     const int64_t tail = l->a->w->dim[1] - 1;
-    for (int64_t i = 0; i < tail; i++)
-        memcpy(tail_row(l, out, i), input_row(l, l->T - tail + i),
-               (size_t)l->n * dtype_size(out->dtype));
+    for (int64_t i = 0; i < tail; i++) {
+        const void *from = conv_input(l, l->T - tail + i);
+        void *to = conv_tail(l, out, i);
+        /* tail_out may be tail_in: what moves comes from a later row, or stays. */
+        if (to != from) memcpy(to, from, (size_t)l->n * dtype_size(out->dtype));
+    }
 }
 
-static void clear_outputs(const struct lane *l)
+static void clear_outputs(const struct conv_lane *l)
 {
     const struct tensor *y = l->a->y;
     for (int64_t t = l->a->rows->start[l->b]; t < l->a->rows->start[l->b + 1]; t++)
@@ -105,11 +90,8 @@ static void run_strip(const struct conv_job *job, int64_t first, int64_t n, floa
     const struct conv_args *a = job->a;
     conv_pack_taps(a->w, first, n, w);
     for (int32_t b = 0; b < a->rows->B; b++) {
-        struct lane l = {.a = a, .b = b, .first = first, .n = n, .row = a->rows->start[b]};
-        if (a->rows->slot && a->rows->slot[b] < 0)
-            clear_outputs(&l);
-        else
-            l.T = a->rows->start[b + 1] - l.row;
+        const struct conv_lane l = conv_lane(a, b, first, n);
+        if (a->rows->slot && a->rows->slot[b] < 0) clear_outputs(&l);
         make_outputs(job, &l, w);
         if (a->slots && !(MUTANT == 4 && a->rows->draft)) write_ring(&l);
         if (a->tail_out) write_tail(&l);
@@ -119,8 +101,8 @@ static void run_strip(const struct conv_job *job, int64_t first, int64_t n, floa
 static void run_units(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct conv_job *job = context;
-    const int64_t C = job->a->x->dim[1], stop = end * UNIT < C ? end * UNIT : C;
-    for (int64_t c = begin * UNIT; c < stop; c += CONV_STRIP)
+    const int64_t C = job->a->x->dim[1], stop = end * CONV_UNIT < C ? end * CONV_UNIT : C;
+    for (int64_t c = begin * CONV_UNIT; c < stop; c += CONV_STRIP)
         run_strip(job, c, stop - c < CONV_STRIP ? stop - c : CONV_STRIP,
                   job->work.data + thread * job->work.stride);
 }
@@ -164,6 +146,6 @@ void conv_forward_with(conv_tile_kernel *kernel, struct device *device, struct a
     job.work = cpu_take_rows(device, scratch, W * CONV_STRIP);
     if (!job.work.data) return;
     /* A channel costs about eight rows more than it has: its taps and its past. */
-    const int64_t grain = cpu_grain(UNIT * (args->rows->T + 8));
-    pool_run(device->pool, (C + UNIT - 1) / UNIT, grain, run_units, &job);
+    const int64_t grain = cpu_grain(CONV_UNIT * (args->rows->T + 8));
+    pool_run(device->pool, (C + CONV_UNIT - 1) / CONV_UNIT, grain, run_units, &job);
 }

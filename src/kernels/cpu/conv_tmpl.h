@@ -4,7 +4,9 @@
  * What the next tile reads is fetched meanwhile: rows lie further apart than a page, where no
  * prefetcher follows.
  *
- *     y[r] = silu( w[0] x[r] + w[1] x[r+1] + .. + w[W-1] x[r+W-1] )         in this order */
+ *     y[r] = silu( w[0] x[r] + w[1] x[r+1] + .. + w[W-1] x[r+W-1] )         in this order
+ *
+ * (or the sum itself, when it is plain). */
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/row_tmpl.h"
 
@@ -13,15 +15,22 @@ VF_INLINE void tile_channels(const struct conv_tile *t, int64_t W, enum dtype x_
                              enum dtype y_type, int64_t first, int64_t rows, int64_t i,
                              int64_t left)
 {
-    vf x[CONV_TAPS - 1 + CONV_ROWS], w[CONV_TAPS], sum[CONV_ROWS];
-    for (int64_t j = 0; j < W; j++) w[j] = row_get(DTYPE_F32, t->w + j * CONV_STRIP, i, left);
-    for (int64_t k = 0; k < W - 1 + rows; k++) x[k] = row_get(x_type, t->x[first + k], i, left);
-    for (int64_t r = 0; r < rows; r++) sum[r] = vf_mul(w[0], x[r]);
-    for (int64_t j = 1; j < W; j++)
-        for (int64_t r = 0; r < rows; r++) sum[r] = vf_fma(w[j], x[r + j], sum[r]);
+    const void *const *at = t->x + first;
+    vf x[CONV_ROWS], sum[CONV_ROWS];
     for (int64_t r = 0; r < rows; r++) {
-        row_put(y_type, t->y[first + r], i, left, vf_silu(sum[r]));
-        __builtin_prefetch((const char *)t->x[first + W - 1 + r] + t->ahead +
+        x[r] = row_get(x_type, at[r], i, left);
+        sum[r] = vf_zero();
+    }
+    for (int64_t j = 0; j < W; j++) {
+        const vf w = row_get(DTYPE_F32, t->w + j * CONV_STRIP, i, left);
+        for (int64_t r = 0; r < rows; r++) sum[r] = vf_fma(w, x[r], sum[r]);
+        for (int64_t r = 0; r + 1 < rows; r++) x[r] = x[r + 1];
+        if (j + 1 < W) x[rows - 1] = row_get(x_type, at[rows + j], i, left);
+    }
+    for (int64_t r = 0; r < rows && !t->plain; r++) sum[r] = vf_silu(sum[r]);
+    for (int64_t r = 0; r < rows; r++) {
+        row_put(y_type, t->y[first + r], i, left, sum[r]);
+        __builtin_prefetch((const char *)at[W - 1 + r] + t->ahead +
                            i * (int64_t)dtype_size(x_type));
     }
 }

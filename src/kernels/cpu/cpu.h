@@ -13,14 +13,30 @@ op_kernel cpu_embed_forward, cpu_add_norm_forward, cpu_linear_forward, cpu_top_f
 op_kernel cpu_linear_ce_forward, cpu_conv_forward, cpu_gate_forward, cpu_l2norm_forward;
 op_kernel cpu_delta_forward, cpu_norm_forward, cpu_gated_norm_forward, cpu_rope_forward;
 op_kernel cpu_attn_forward, cpu_glu_forward;
-op_kernel cpu_conv_forward_avx2, cpu_conv_forward_avx512;
+op_kernel cpu_add_norm_backward, cpu_conv_backward, cpu_gate_backward, cpu_l2norm_backward;
+op_kernel cpu_norm_backward, cpu_gated_norm_backward, cpu_rope_backward, cpu_glu_backward;
+op_kernel cpu_embed_backward, cpu_linear_backward, cpu_linear_ce_backward;
+op_kernel cpu_delta_backward, cpu_delta_backward_avx2, cpu_delta_backward_avx512;
+/* The ops on rows (row_tmpl.h) and the convolution, compiled for each ISA. */
+#define CPU_ISA_KERNELS(isa)                                                                     \
+    op_kernel cpu_add_norm_forward##isa, cpu_conv_forward##isa, cpu_gate_forward##isa;           \
+    op_kernel cpu_l2norm_forward##isa, cpu_norm_forward##isa, cpu_gated_norm_forward##isa;       \
+    op_kernel cpu_rope_forward##isa, cpu_glu_forward##isa, cpu_delta_forward##isa;               \
+    op_kernel cpu_add_norm_backward##isa, cpu_conv_backward##isa, cpu_gate_backward##isa;        \
+    op_kernel cpu_l2norm_backward##isa, cpu_norm_backward##isa, cpu_gated_norm_backward##isa;    \
+    op_kernel cpu_rope_backward##isa, cpu_glu_backward##isa, cpu_linear_backward##isa;           \
+    op_kernel cpu_linear_ce_backward##isa
+CPU_ISA_KERNELS(_avx2);
+CPU_ISA_KERNELS(_avx512);
 
 int64_t cpu_anchor_elements(int32_t Hv, int32_t Dv, int32_t Dk);
 void cpu_anchor_pack(const struct delta_slots *slots, int32_t slot, const double *dense);
 void cpu_anchor_unpack(const struct delta_slots *slots, int32_t slot, double *dense);
 
-/* Puts the forward kernels above into the table; backward slots stay as they are. */
+/* Puts what runs on any machine into the table. */
 void cpu_fill_portable(struct device *device);
+/* These, then what the flags (base/cpu.h) allow. */
+void cpu_fill(struct device *device, uint32_t flags);
 
 /* The lanes of a sum: element k goes to lane k mod 16, the lanes meet in one fixed tree. */
 enum { CPU_LANES = 16, CPU_QUADS = CPU_LANES / 4 };
@@ -129,6 +145,12 @@ static inline struct cpu_work_rows cpu_take_rows(struct device *device, struct a
     size_t bytes = (size_t)stride * (size_t)pool_threads(device->pool) * sizeof(float);
     return (struct cpu_work_rows){arena_take(scratch, bytes), stride};
 }
+
+/* Sums over rows: a block of rows is summed in f32 by whoever has it, the blocks meet in double, in
+ * order. grad [n] (or [n/D, D], f32) += the sum over `blocks` rows of sum [blocks][n]. */
+enum { CPU_SUM_ROWS = 64 };
+void cpu_add_blocks(struct pool *pool, const struct tensor *grad, const float *sum, int64_t blocks,
+                    int64_t n);
 
 /* The logsumexp of a row, taken CPU_LSE_TILE elements at a time (the last tile may be shorter):
  * one order for whoever needs one. Start with {-INFINITY, 0}. In top.c. */

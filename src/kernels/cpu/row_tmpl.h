@@ -10,9 +10,71 @@
  *     if (i < n) step(.., i, n - i);
  *
  * An element's bits do not depend on where in a vector it stands. */
+#ifndef KERNELS_CPU_ROW_TMPL_H
+#define KERNELS_CPU_ROW_TMPL_H
+
 #include "kernels/cpu/cpu.h"
 
 typedef int32_t vf_word __attribute__((vector_size(VL * 4)));
+
+/* ---- which row ---------------------------------------------------------------------------------- */
+
+/* A row of tensors [rows, D] or [T, H, D] that have the same dims: (t, h), without a division. */
+struct row_place {
+    int64_t t, h, H;
+};
+
+static inline struct row_place row_place(const struct tensor *of, int64_t row)
+{
+    GDN_CHECK(of->rank <= 3, "rows of a tensor of rank %d", of->rank);
+    const int64_t H = of->rank == 3 ? of->dim[1] : 1;
+    return (struct row_place){row / H, row % H, H};
+}
+
+static inline void row_next(struct row_place *place)
+{
+    if (++place->h < place->H) return;
+    place->h = 0;
+    place->t++;
+}
+
+static inline void *row_at(const struct tensor *t, const struct row_place *place)
+{
+    const int64_t head = t->rank == 3 ? place->h * t->stride[1] : 0;
+    return tensor_at(t, (t->rank > 1 ? place->t * t->stride[0] : 0) + head);
+}
+
+/* A gradient's row; NULL: there is none. */
+static inline float *row_of(const struct tensor *grad, const struct row_place *place)
+{
+    return grad ? row_at(grad, place) : NULL;
+}
+
+/* Most calls have one type throughout, for which a row is compiled by itself. `all` is that type;
+ * DTYPE_COUNT: each tensor says its own. */
+static inline enum dtype row_common(const struct tensor *const *t, int n)
+{
+    const enum dtype all = t[0]->dtype;
+    for (int i = 1; i < n; i++)
+        if (t[i] && t[i]->dtype != all) return DTYPE_COUNT;
+    return all == DTYPE_F32 || all == DTYPE_BF16 ? all : DTYPE_COUNT;
+}
+
+VF_INLINE enum dtype row_type(enum dtype all, const struct tensor *t)
+{
+    return all == DTYPE_COUNT ? t->dtype : all;
+}
+
+/* A vector as f32: where it lies, or brought to the scratch; NULL: that is full. */
+static inline const float *row_vector(struct arena *scratch, const struct tensor *t)
+{
+    const int64_t n = tensor_elements(t);
+    if (t->dtype == DTYPE_F32 && tensor_dense(t)) return t->data;
+    float *to = arena_take(scratch, (size_t)n * sizeof *to);
+    for (int64_t row = 0; to && row < cpu_rows(t); row++)
+        cpu_load_row(to + row * tensor_width(t), cpu_row(t, row), t->dtype, tensor_width(t));
+    return to;
+}
 
 /* ---- loading and storing ------------------------------------------------------------------------ */
 
@@ -55,12 +117,6 @@ VF_INLINE void row_add(float *row, int64_t i, int64_t left, vf x)
     row_put(DTYPE_F32, row, i, left, vf_add(row_get(DTYPE_F32, row, i, left), x));
 }
 
-/* A gradient's row; NULL: there is none. */
-static inline float *row_of(const struct tensor *grad, int64_t row)
-{
-    return grad ? cpu_row(grad, row) : NULL;
-}
-
 /* ---- functions ---------------------------------------------------------------------------------- */
 
 VF_INLINE vf vf_div(vf a, vf b) { return a / b; }
@@ -86,13 +142,14 @@ VF_INLINE vf vf_silu(vf x)
 
 VF_INLINE vf vf_act(enum act act, vf x) { return act == ACT_SILU ? vf_silu(x) : vf_sigmoid(x); }
 
-/* sigmoid(x), and in *rest what is left to 1, small as it may be. */
+/* sigmoid(x), and in *rest what is left to 1; each keeps its accuracy where it is small. */
 VF_INLINE vf vf_sigmoid_rest(vf x, vf *rest)
 {
-    const vf e = vf_exp(vf_negative(vf_at_least(x, -80.0f)));
-    const vf s = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e));
-    *rest = vf_mul(e, s);
-    return s;
+    const vf e = vf_exp(vf_minus_size(x));
+    const vf big = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e)), small = vf_mul(e, big);
+    const vf_word below = (vf_word)x >> 31;
+    *rest = (vf)((below & (vf_word)big) | (~below & (vf_word)small));
+    return (vf)((below & (vf_word)small) | (~below & (vf_word)big));
 }
 
 /* act(x), and in *slope its derivative: s (1 + x (1 - s)), or s (1 - s). */
@@ -155,3 +212,5 @@ VF_INLINE float row_squares(enum dtype type, const void *row, int64_t n)
     }
     return row_sum_end(part);
 }
+
+#endif

@@ -110,8 +110,8 @@ static inline double ref_act(enum act act, double x)
 
 static inline double ref_act_slope(enum act act, double x)
 {
-    double s = ref_sigmoid(x);
-    return act == ACT_SILU ? s * (1.0 + x * (1.0 - s)) : s * (1.0 - s);
+    double s = ref_sigmoid(x), rest = ref_sigmoid(-x); /* 1 - s, which would cancel */
+    return act == ACT_SILU ? s * (1.0 + x * rest) : s * rest;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* delta.h: the gated delta rule on the CPU: how a call is cut into blocks, and the workplace of a
  * head. The arithmetic is in delta_tmpl.h (coefficients) and delta_strips_tmpl.h (state), compiled
- * for each ISA; delta.c owns everything around. docs/kernels/delta.md. */
+ * for each ISA; delta.c owns what is around it. docs/kernels/delta.md. */
 #ifndef KERNELS_CPU_DELTA_H
 #define KERNELS_CPU_DELTA_H
 
@@ -24,7 +24,7 @@ struct delta_block {
 struct delta_plan {
     int have, from, beyond; /* beyond: log entries after the first 16, whose fold is overdue */
     int64_t row, end;
-    bool slots, draft, last_folds;
+    bool slots, draft, fold_last, done;
     int drafted; /* blocks of the draft so far */
 };
 
@@ -35,17 +35,17 @@ bool delta_plan_next(struct delta_plan *plan, struct delta_block *block);
 /* What the strips need of a block. Rows are h->row floats long: Dk and zeros up to a multiple of
  * 16. With a gate per channel, k and q are decayed to the anchor. */
 struct delta_coefs {
-    float *kq;   /* [16][2][row] k and q of an entry */
-    float *fold; /* entry i: fold + i * fold_stride; what w_i u_i is multiplied with in the fold */
+    float *kq;      /* [16][2][row] k and q of an entry */
+    float *fold;    /* entry i at i * fold_stride: what w_i u_i is multiplied with in the fold */
     int64_t fold_stride;
-    float *keep; /* [row] what stays of the anchor's row d */
+    float *keep;    /* [row] what stays of the anchor's row d */
     float *ck, *cq; /* [16][16] coefficients of u_i in r and o */
     float *eG;      /* [16] factor of S k and S q */
     float *w;       /* [16] weight of u_i in the fold */
     float *beta;    /* [16] */
 };
 
-/* One head of one sequence, and one thread's scratch for it. */
+/* One head of one sequence, in one thread's scratch. */
 struct delta_head {
     const struct delta_args *a;
     int b;
@@ -55,22 +55,22 @@ struct delta_head {
     bool channel;   /* a gate per key channel */
     bool round;     /* the anchor is rounded through bf16 at every edge */
     int64_t strip;  /* floats of a strip */
-    int64_t floats; /* of all of them */
-    char *anchor;   /* slots: packed, of anchor_type */
+    char *anchor;   /* slots: the head's strips, of anchor_type */
     float *state;   /* dense: all strips */
+    float *rows4;   /* dense: [4][row] */
     float *aside;   /* DELTA_SIDE strips: a copy in f32 */
-    float *kq;      /* [16][2][row] before any decay; with one gate a head, those of coefs */
-    float *G;       /* [16][row] or [16] */
-    float *step;    /* channel: [16][row] e^{G_i - G_{i-1}} */
+    float *raw;     /* [16][2][row] k and q; with one gate a head those of the coefficients */
+    float *G;       /* [16][row], or [16] */
+    float *step;    /* channel: [16][row] e^(G_i - G_{i-1}) */
     float *product; /* channel: [row] */
     float *u;       /* [16][DELTA_WIDE] */
     float *x;       /* [16][STRIP] weighted u */
-    float *r;       /* 2 x 16 rows of STRIP or fewer of DELTA_WIDE */
+    float *r;       /* [2 * 16][STRIP], or fewer rows of DELTA_WIDE */
     struct delta_coefs coefs[DELTA_BLOCKS];
     struct delta_block block[DELTA_BLOCKS];
 };
 
-/* Runs one head: rows, log and anchor; in delta.c, delta_avx2.c, delta_avx512.c. */
+/* One head: its rows, log and anchor. In delta.c, delta_avx2.c, delta_avx512.c. */
 typedef void delta_run(struct delta_head *head);
 delta_run delta_run_portable, delta_run_avx2, delta_run_avx512;
 
@@ -85,8 +85,8 @@ static inline int64_t delta_log_at(const struct delta_slots *d, int64_t slot, in
     return ((slot * d->entries + entry) * heads + head) * width;
 }
 
-/* Dense [Dv][Dk] of a head <-> strips in f32; rows: [4][row] floats to work in. */
-void delta_strips_load(const struct delta_head *h, const struct tensor *S0, float *rows);
-void delta_strips_store(const struct delta_head *h, const struct tensor *S1, float *rows);
+/* Dense [Dv][Dk] of the head <-> strips in f32, in delta_dense.c. NULL: zero; nothing. */
+void delta_dense_load(const struct delta_head *h, const struct tensor *S0);
+void delta_dense_store(const struct delta_head *h, const struct tensor *S1);
 
 #endif

@@ -1,0 +1,297 @@
+/* gdn-bench-state [FOLDER]: what putting a sequence aside costs, against what the machine can do.
+ *
+ * The slot has the shape of a 0.8B model at position 512. A copy is held against memcpy of as many
+ * bytes, a file against write and fsync of as many bytes in FOLDER (/tmp), each measured in turn
+ * with its rival: the two share whatever else the machine is doing. Times are the best of many. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "base/rng.h"
+#include "state/file.h"
+
+enum { DELTA = 18, ATTN = 6, LAYERS = DELTA + ATTN, POSITION = 512, ROUNDS = 25 };
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void must(bool good, const char *what)
+{
+    if (good) return;
+    fprintf(stderr, "gdn-bench-state: %s\n", what);
+    exit(1);
+}
+
+/* ---- a slot as the engine would leave it ----------------------------------------------------------- */
+
+struct stage {
+    struct device *device;
+    struct state state;
+    struct arena scratch;
+    struct snapshot snapshot;
+    struct state_record record;
+    char *a, *b; /* [snapshot.bytes] */
+    int32_t slot;
+    char path[4096];
+    struct gdn_error err;
+};
+
+static void fill(void *data, size_t bytes, enum dtype dtype)
+{
+    struct rng rng = {.seed = 1};
+    const size_t n = bytes / dtype_size(dtype);
+    for (size_t i = 0; i < n; i++)
+        dtype_store(data, dtype, (int64_t)i, rng_between(&rng, -1, 1));
+}
+
+static void fill_slot(struct state *st, int32_t slot)
+{
+    for (int32_t i = 0; i < st->layers; i++) {
+        const struct delta_slots *d = &st->layer[i].delta;
+        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
+        fill(delta_anchor(d, slot), dtype_size(d->anchor_type) * (size_t)d->anchor_elements,
+             d->anchor_type);
+        d->base[slot] = POSITION - BLOCK;
+    }
+}
+
+static void stage_open(struct stage *s, enum dtype compute, const char *folder)
+{
+    struct layer_shape shape[LAYERS];
+    for (int i = 0; i < LAYERS; i++)
+        shape[i] = i % 4 == 3 ? (struct layer_shape){.kind = LAYER_ATTN, .Hkv = 2, .D = 256}
+                              : (struct layer_shape){.kind = LAYER_DELTA, .Hk = 16, .Hv = 16,
+                                                     .Dk = 128, .Dv = 128, .taps = 4};
+    const struct state_options o = {.slots = 4, .entries = 2 * BLOCK, .context = 2 * POSITION,
+                                    .compute = compute, .anchor = DTYPE_F32};
+    *s = (struct stage){0};
+    s->device = device_open("cpu", 1, ~0u, &s->err);
+    must(s->device && state_open(&s->state, s->device, shape, LAYERS, &o, &s->err) == GDN_OK &&
+         s->device->arena_open(s->device, &s->scratch, 1 << 24), s->err.text);
+    s->slot = state_slot_take(&s->state);
+    must(state_reserve(&s->state, s->slot, POSITION, &s->err) == GDN_OK, s->err.text);
+    state_advance(&s->state, s->slot, POSITION);
+    fill_slot(&s->state, s->slot);
+    const size_t bytes = snapshot_bytes(&s->state, POSITION, BLOCK);
+    s->a = mem_take_dirty(bytes);
+    s->b = mem_take_dirty(bytes);
+    s->record = (struct state_record){.position = POSITION,
+                                      .tokens = mem_take(POSITION * sizeof(int32_t))};
+    must(s->a && s->b && s->record.tokens, "no memory");
+    memset(s->a, 1, bytes);
+    memset(s->b, 2, bytes);
+    snprintf(s->path, sizeof s->path, "%s/gdn-bench-state.%ld", folder, (long)getpid());
+    must(snapshot_take(&s->snapshot, &s->state, s->slot, &s->scratch, s->a, &s->err) == GDN_OK,
+         s->err.text);
+}
+
+static void stage_close(struct stage *s)
+{
+    snapshot_release(&s->snapshot, false);
+    mem_give(s->a);
+    mem_give(s->b);
+    mem_give(s->record.tokens);
+    s->device->arena_close(s->device, &s->scratch);
+    state_close(&s->state);
+    device_close(s->device);
+}
+
+/* ---- what is timed ------------------------------------------------------------------------------------ */
+
+typedef void work(struct stage *s);
+
+static void copy_memory(struct stage *s) { memcpy(s->b, s->a, s->snapshot.bytes); }
+
+static void take(struct stage *s)
+{
+    struct snapshot made;
+    must(snapshot_take(&made, &s->state, s->slot, &s->scratch, s->b, &s->err) == GDN_OK,
+         s->err.text);
+    pages_let_go(&s->state, made.page, made.pages);
+}
+
+static void restore(struct stage *s)
+{
+    must(snapshot_restore(&s->snapshot, &s->state, &s->slot, POSITION, &s->err) == GDN_OK,
+         s->err.text);
+}
+
+static void copy_new(struct stage *s)
+{
+    char *made = mem_take_dirty(s->snapshot.bytes);
+    must(made != NULL, "no memory");
+    memcpy(made, s->a, s->snapshot.bytes);
+    mem_give(made);
+}
+
+static void take_new(struct stage *s)
+{
+    struct snapshot made;
+    must(snapshot_take(&made, &s->state, s->slot, &s->scratch, NULL, &s->err) == GDN_OK,
+         s->err.text);
+    pages_let_go(&s->state, made.page, made.pages);
+    mem_give(made.memory);
+}
+
+static void save(struct stage *s)
+{
+    must(state_save(s->path, &s->snapshot, &s->record, &s->err) == GDN_OK, s->err.text);
+}
+
+static int64_t file_bytes(struct stage *s)
+{
+    struct state_summary sum;
+    save(s);
+    must(state_verify(s->path, &sum, &s->err) == GDN_OK, s->err.text);
+    return sum.bytes;
+}
+
+static size_t plain_bytes;
+
+/* As many bytes as the file, from memory that is there, over a file that is there. */
+static void plain(struct stage *s)
+{
+    char temp[sizeof s->path + 8];
+    snprintf(temp, sizeof temp, "%s.plain", s->path);
+    const int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    must(fd >= 0, "cannot create a file");
+    for (size_t at = 0; at < plain_bytes; at += 1 << 20) {
+        const size_t left = plain_bytes - at, n = left < 1 << 20 ? left : 1 << 20;
+        must(write(fd, s->a + at % (s->snapshot.bytes - (1 << 20)), n) == (ssize_t)n, "write");
+    }
+    must(fsync(fd) == 0 && close(fd) == 0 && rename(temp, s->path) == 0, "write");
+}
+
+static void load(struct stage *s)
+{
+    int32_t slot;
+    bool converted;
+    struct state_record r;
+    must(state_load(s->path, &s->state, s->record.model, &slot, &r, &converted, &s->err) == GDN_OK,
+         s->err.text);
+    mem_give(r.tokens);
+    state_slot_give(&s->state, slot);
+}
+
+static void fork_slot(struct stage *s)
+{
+    const int32_t fork = state_fork(&s->state, s->slot);
+    must(fork >= 0, "no slot");
+    state_slot_give(&s->state, fork);
+}
+
+/* Seconds of the best of ROUNDS, each round in turn with its rival. */
+static void race(struct stage *s, work *mine, work *rival, double *best, double *rival_best)
+{
+    *best = *rival_best = 1e9;
+    for (int i = 0; i < ROUNDS; i++) {
+        const double t0 = seconds();
+        mine(s);
+        const double t1 = seconds();
+        if (rival) rival(s);
+        const double t2 = seconds();
+        if (t1 - t0 < *best) *best = t1 - t0;
+        if (t2 - t1 < *rival_best) *rival_best = t2 - t1;
+    }
+}
+
+static void row(struct stage *s, const char *what, work *mine, const char *against, work *rival,
+                double bytes, int want)
+{
+    double best, other;
+    race(s, mine, rival, &best, &other);
+    printf("%-26s %7.2f ms %7.2f GB/s   %-20s %7.2f ms %7.2f GB/s   %4.0f %%", what, 1e3 * best,
+           1e-9 * bytes / best, against, 1e3 * other, 1e-9 * bytes / other, 100 * other / best);
+    printf(want ? "  (must be %d)\n" : "\n", want);
+}
+
+/* ---- lengths ---------------------------------------------------------------------------------------------- */
+
+/* Nanoseconds of one call, over many. */
+static void lengths(struct stage *s, int32_t position)
+{
+    enum { CALLS = 200000 };
+    struct state *st = &s->state;
+    st->slot[s->slot].position = position;
+    for (int32_t i = 0; i < st->layers; i++)
+        if (st->layer[i].delta.base) st->layer[i].delta.base[s->slot] = position - BLOCK;
+    const double t0 = seconds();
+    for (int i = 0; i < CALLS; i++) {
+        must(state_rewind(st, s->slot, 5, &s->err) == GDN_OK, s->err.text);
+        st->slot[s->slot].position += 5;
+    }
+    const double t1 = seconds();
+    for (int i = 0; i < CALLS; i++) {
+        state_drafted(st, s->slot, 8);
+        must(state_commit(st, s->slot, 5) == 5, "commit");
+        st->slot[s->slot].position -= 5;
+    }
+    const double t2 = seconds();
+    printf("position %4d: rewind %5.1f ns, commit %5.1f ns\n", position, 1e9 * (t1 - t0) / CALLS,
+           1e9 * (t2 - t1) / CALLS);
+}
+
+/* Bytes of anchors among those that a fork copies within the device. */
+static struct stage *counted;
+static size_t copied, copied_anchors;
+
+static void count_copy(struct device *device, void *to, const void *from, size_t bytes)
+{
+    (void)device;
+    copied += bytes;
+    for (int32_t i = 0; i < counted->state.layers; i++) {
+        const struct delta_slots *d = &counted->state.layer[i].delta;
+        const char *anchor = d->anchor, *at = from;
+        const size_t all = dtype_size(d->anchor_type) * (size_t)d->anchor_elements *
+                           (size_t)d->slots;
+        if (anchor && at >= anchor && at < anchor + all) copied_anchors += bytes;
+    }
+    memcpy(to, from, bytes);
+}
+
+static void forks(struct stage *s)
+{
+    void (*copy)(struct device *, void *, const void *, size_t) = s->device->copy;
+    double best, none;
+    copied = copied_anchors = 0;
+    counted = s;
+    s->device->copy = count_copy;
+    fork_slot(s);
+    s->device->copy = copy;
+    race(s, fork_slot, NULL, &best, &none);
+    printf("fork and give back: %.2f ms, %.1f MB copied, %zu bytes of anchors\n", 1e3 * best,
+           1e-6 * (double)copied, copied_anchors);
+    must(copied_anchors == 0, "a fork copied an anchor");
+}
+
+int main(int argc, char **argv)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
+    for (int t = 0; t < 2; t++) {
+        struct stage s;
+        stage_open(&s, types[t], argc > 1 ? argv[1] : "/tmp");
+        const double bytes = (double)s.snapshot.bytes, file = (double)file_bytes(&s);
+        plain_bytes = (size_t)file;
+        printf("compute %s: snapshot %.1f MB, file %.1f MB\n", dtype_name(types[t]), 1e-6 * bytes,
+               1e-6 * file);
+        row(&s, "snapshot", take, "memcpy", copy_memory, bytes, 70);
+        row(&s, "restore, old slot cleared", restore, "memcpy", copy_memory, bytes, 70);
+        row(&s, "snapshot, new memory", take_new, "memcpy, new memory", copy_new, bytes, 0);
+        row(&s, "save", save, "write and fsync", plain, file, 60);
+        save(&s);
+        row(&s, "load, and give back", load, "memcpy", copy_memory, file, 0);
+        forks(&s);
+        for (int32_t position = 16; position <= 1024; position *= 4) lengths(&s, position);
+        unlink(s.path);
+        stage_close(&s);
+    }
+    return 0;
+}

@@ -1,0 +1,39 @@
+/* delta_amx.h: the gated delta rule in chunks of 64 rows on AMX tiles: one head at a time.
+ *
+ * Bf16 operands, f32 accumulators and state: the fast mode of delta, never the exact one. Algebra,
+ * layouts and figures: docs/kernels/delta_amx.md. */
+#ifndef KERNELS_CPU_DELTA_AMX_H
+#define KERNELS_CPU_DELTA_AMX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensor/dtype.h"
+
+enum { AMX_CHUNK = 64 };
+
+/* Rows of one head inside a tensor: row r begins at data + r * stride elements. */
+struct amx_rows {
+    void *data;
+    int64_t stride;
+    enum dtype dtype; /* f32 or bf16; of g and beta f32 */
+};
+
+/* `rows` tokens of one head, at most 48 of them outside a whole chunk. Dk and Dv: multiples of 32. */
+struct amx_head {
+    struct amx_rows q, k, v, g, beta, o;
+    int64_t rows;
+    int Dk, Dv;
+    bool channel; /* g has Dk entries a row, and not one */
+    float *S;     /* strips [Dv/32][Dk][32], in and out */
+    void *work;   /* amx_work_bytes(), aligned to 64 */
+};
+
+size_t amx_work_bytes(int Dk, int Dv, bool channel);
+
+/* o of the rows and S after them. The thread's tiles and floating-point modes are its own again
+ * afterwards. */
+void delta_chunks_amx(const struct amx_head *head);
+
+#endif

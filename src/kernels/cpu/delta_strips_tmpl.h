@@ -1,0 +1,228 @@
+/* delta_strips_tmpl.h: the state's side of the gated delta rule, after delta_tmpl.h.
+ *
+ * Lanes are value columns, and no two of them ever meet. Everything is a chain of multiply-adds for
+ * each column: S k and S q over d ascending, the log over i ascending, the fold over i ascending.
+ * Tiles only say how many chains run beside each other; they cannot change bits. */
+
+enum {
+    STRIP_VF = STRIP / VL,
+    /* A tile of S k and S q: so many rows of kq by so many vectors; even rows. */
+    DOT_ROWS = VL == 16 ? 8 : VL == 8 ? 4 : 2,
+    DOT_VF = VL == 4 ? 4 : 2,
+    /* Strips side by side for one token, and vectors of them in a tile. */
+    SIDE = VL == 16 ? DELTA_SIDE : 1,
+    SIDE_VF = VL == 16 ? SIDE * STRIP_VF : 4,
+    /* A tile of the fold: rows of S by vectors. */
+    FOLD_ROWS = VL == 16 ? 8 : VL == 8 ? 4 : 2,
+    FOLD_VF = VL == 4 ? 4 : 2,
+    /* Tokens that take in earlier u side by side. */
+    SOLVE = VL == 16 ? 4 : VL == 8 ? 2 : 1,
+};
+
+/* A strip's state as a tile reads it: f32, or a bf16 anchor where it lies. */
+struct strips {
+    const void *at;
+    int64_t stride; /* elements from strip to strip */
+    int count;      /* side by side */
+};
+
+VF_INLINE vf strips_load(const struct strips *S, bool half, int v, int d)
+{
+    const int64_t at = v / STRIP_VF * S->stride + (int64_t)d * STRIP + v % STRIP_VF * VL;
+    return half ? vf_load_bf16((const uint16_t *)S->at + at) : vf_load((const float *)S->at + at);
+}
+
+/* r[row][..] = sum_d S[d] x[row][d] for `rows` rows of x and vectors v0..v0+vectors-1. */
+VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int vectors,
+                        const float *x, int row, int Dk, float *r)
+{
+    vf sum[8][8];
+    VF_UNROLL
+    for (int i = 0; i < rows; i++) {
+        VF_UNROLL
+        for (int v = 0; v < vectors; v++) sum[i][v] = vf_zero();
+    }
+    for (int d = 0; d < Dk; d++) {
+        vf at[8];
+        VF_UNROLL
+        for (int v = 0; v < vectors; v++) at[v] = strips_load(S, half, v0 + v, d);
+        VF_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vf xi = vf_set1(x[(int64_t)i * row + d]);
+            VF_UNROLL
+            for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(at[v], xi, sum[i][v]);
+        }
+    }
+    const int wide = S->count * STRIP;
+    VF_UNROLL
+    for (int i = 0; i < rows; i++) {
+        VF_UNROLL
+        for (int v = 0; v < vectors; v++) vf_store(r + i * wide + (v0 + v) * VL, sum[i][v]);
+    }
+}
+
+/* One strip, any number of rows (an even one: k and q of each token). */
+static void dots_strip(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
+{
+    for (int v = 0; v < STRIP_VF; v += DOT_VF) {
+        int i = 0;
+        for (; i + DOT_ROWS <= rows; i += DOT_ROWS)
+            dot_tile(S, false, v, DOT_ROWS, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+        if (DOT_ROWS > 6 && i + 6 <= rows) {
+            dot_tile(S, false, v, 6, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            i += 6;
+        }
+        if (DOT_ROWS > 4 && i + 4 <= rows) {
+            dot_tile(S, false, v, 4, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            i += 4;
+        }
+        if (i < rows)
+            dot_tile(S, false, v, 2, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+    }
+}
+
+/* k and q of one token against strips side by side: as many chains as there are. */
+VF_INLINE void dots_token_of(const struct strips *S, bool half, const float *x, int row, int Dk,
+                             float *r)
+{
+    int v = 0;
+    for (; v + SIDE_VF <= S->count * STRIP_VF; v += SIDE_VF)
+        dot_tile(S, half, v, 2, SIDE_VF, x, row, Dk, r);
+    if (SIDE_VF > 4 && v + 4 <= S->count * STRIP_VF) {
+        dot_tile(S, half, v, 2, 4, x, row, Dk, r);
+        v += 4;
+    }
+    for (; v < S->count * STRIP_VF; v += DOT_VF) dot_tile(S, half, v, 2, DOT_VF, x, row, Dk, r);
+}
+
+static void dots_token(const struct strips *S, bool half, const float *x, int row, int Dk, float *r)
+{
+    if (half)
+        dots_token_of(S, true, x, row, Dk, r);
+    else
+        dots_token_of(S, false, x, row, Dk, r);
+}
+
+/* ---- u and o --------------------------------------------------------------------------------------- */
+
+/* sum[j] += coefs[j][i] u_i for i in from..to-1, ascending; `many` tokens, one strip. */
+VF_INLINE void take_in(vf sum[][STRIP_VF], int many, const float *coefs, const float *u, int wide,
+                       int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++) {
+            const vf ui = vf_load(u + i * wide + v * VL);
+            VF_UNROLL
+            for (int j = 0; j < many; j++)
+                sum[j][v] = vf_fma(vf_set1(coefs[j * BLOCK + i]), ui, sum[j][v]);
+        }
+    }
+}
+
+/* Tokens t..t+many-1 against one strip. u holds v in their rows and gets u; r holds S k and, wide
+ * further, S q, and the second gets o. */
+VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u, float *r, int wide)
+{
+    const float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
+    vf sum[SOLVE][STRIP_VF];
+    VF_UNROLL
+    for (int j = 0; j < many; j++) {
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++)
+            sum[j][v] = vf_mul(vf_set1(c->eG[t + j]), vf_load(r + 2 * j * wide + v * VL));
+    }
+    take_in(sum, many, ck, u, wide, 0, t);
+    VF_UNROLL
+    for (int j = 0; j < many; j++) {
+        float *own = u + (t + j) * wide;
+        take_in(sum + j, 1, ck + j * BLOCK, u, wide, t, t + j);
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++)
+            vf_store(own + v * VL, vf_mul(vf_set1(c->beta[t + j]),
+                                          vf_sub(vf_load(own + v * VL), sum[j][v])));
+    }
+    VF_UNROLL
+    for (int j = 0; j < many; j++) {
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++)
+            sum[j][v] = vf_mul(vf_set1(c->eG[t + j]), vf_load(r + (2 * j + 1) * wide + v * VL));
+    }
+    take_in(sum, many, cq, u, wide, 0, t);
+    VF_UNROLL
+    for (int j = 0; j < many; j++) {
+        take_in(sum + j, 1, cq + j * BLOCK, u, wide, t, t + j + 1);
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++) vf_store(r + (2 * j + 1) * wide + v * VL, sum[j][v]);
+    }
+}
+
+static void solve_strip(const struct delta_coefs *c, const struct delta_block *b, float *u, float *r,
+                        int wide)
+{
+    const int end = b->have + b->rows;
+    int t = b->have;
+    for (; t + SOLVE <= end; t += SOLVE, r += 2 * SOLVE * wide)
+        solve_tile(c, t, SOLVE, u, r, wide);
+    for (; t < end; t++, r += 2 * wide) solve_tile(c, t, 1, u, r, wide);
+}
+
+/* ---- fold ------------------------------------------------------------------------------------------ */
+
+/* Rows d..d+rows-1 of a strip, vectors v0..: to = keep from + sum_i fold_i x_i. */
+VF_INLINE void fold_tile(const struct delta_coefs *c, int n, int d, int rows, int v0, bool round,
+                         const float *x, const float *from, float *to)
+{
+    vf sum[FOLD_ROWS][FOLD_VF];
+    VF_UNROLL
+    for (int j = 0; j < rows; j++) {
+        VF_UNROLL
+        for (int v = 0; v < FOLD_VF; v++)
+            sum[j][v] = vf_mul(vf_set1(c->keep[d + j]),
+                               vf_load(from + (d + j) * STRIP + (v0 + v) * VL));
+    }
+    for (int i = 0; i < n; i++) {
+        const float *k = c->fold + i * c->fold_stride + d;
+        vf at[FOLD_VF];
+        VF_UNROLL
+        for (int v = 0; v < FOLD_VF; v++) at[v] = vf_load(x + i * STRIP + (v0 + v) * VL);
+        VF_UNROLL
+        for (int j = 0; j < rows; j++) {
+            const vf kj = vf_set1(k[j]);
+            VF_UNROLL
+            for (int v = 0; v < FOLD_VF; v++) sum[j][v] = vf_fma(kj, at[v], sum[j][v]);
+        }
+    }
+    VF_UNROLL
+    for (int j = 0; j < rows; j++) {
+        VF_UNROLL
+        for (int v = 0; v < FOLD_VF; v++)
+            vf_store(to + (d + j) * STRIP + (v0 + v) * VL,
+                     round ? vf_round_bf16(sum[j][v]) : sum[j][v]);
+    }
+}
+
+VF_INLINE void fold_rows(const struct delta_coefs *c, int n, int Dk, bool round, const float *x,
+                         const float *from, float *to)
+{
+    for (int v = 0; v < STRIP_VF; v += FOLD_VF) {
+        int d = 0;
+        for (; d + FOLD_ROWS <= Dk; d += FOLD_ROWS)
+            fold_tile(c, n, d, FOLD_ROWS, v, round, x, from, to);
+        for (; d < Dk; d++) fold_tile(c, n, d, 1, v, round, x, from, to);
+    }
+}
+
+/* One strip at the edge of a block of n entries. */
+static void fold_strip(const struct delta_head *h, const struct delta_coefs *c, int n, const float *u,
+                       int wide, const float *from, float *to)
+{
+    for (int i = 0; i < n; i++)
+        for (int v = 0; v < STRIP_VF; v++)
+            vf_store(h->x + i * STRIP + v * VL,
+                     vf_mul(vf_set1(c->w[i]), vf_load(u + i * wide + v * VL)));
+    if (h->round)
+        fold_rows(c, n, h->Dk, true, h->x, from, to);
+    else
+        fold_rows(c, n, h->Dk, false, h->x, from, to);
+}

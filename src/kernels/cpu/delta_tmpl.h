@@ -1,0 +1,248 @@
+/* delta_tmpl.h: the gated delta rule, in the words of a vec_*.h included before: what the tokens of
+ * a block are to each other. Here lanes are key channels; the state comes in delta_strips_tmpl.h.
+ *
+ * Every number is made by one order of operations that does not know where a call began: the same
+ * bits come out whether an entry was read from the log or is new. */
+#include "kernels/cpu/delta.h"
+#include "kernels/cpu/vec_rows_tmpl.h"
+
+/* Rows of k that meet k_t and q_t at once. Bounded by registers; does not change bits. */
+enum { DOTS = VF_REGISTERS / 4 / VF16, DECAYED_DOTS = DOTS > 4 ? 4 : DOTS };
+
+/* Raw k of an entry; its q stands `row` further. */
+static inline float *raw_of(const struct delta_head *h, int i)
+{
+    return h->raw + (int64_t)i * 2 * h->row;
+}
+
+/* Sums of 16 lanes in the making: with k_t and with q_t. */
+struct dots {
+    struct vf16 k[BLOCK], q[BLOCK];
+};
+
+/* k_i . k_t and k_i . q_t for i from..from+DOTS-1; beyond t the last is repeated. */
+static inline void dots_tile(const struct delta_head *h, int t, int from, struct dots *dots)
+{
+    const float *x = raw_of(h, t), *y = x + h->row, *k[DOTS];
+    vf sum_k[DOTS][VF16], sum_q[DOTS][VF16];
+    VF_UNROLL
+    for (int j = 0; j < DOTS; j++) {
+        k[j] = raw_of(h, from + j < t ? from + j : t);
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) sum_k[j][p] = sum_q[j][p] = vf_zero();
+    }
+    for (int d = 0; d < h->row; d += 16) {
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) {
+            const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(y + d + p * VL);
+            VF_UNROLL
+            for (int j = 0; j < DOTS; j++) {
+                const vf at_k = vf_load(k[j] + d + p * VL);
+                sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
+                sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
+            }
+        }
+    }
+    VF_UNROLL
+    for (int j = 0; j < DOTS; j++) {
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) {
+            dots->k[from + j].part[p] = sum_k[j][p];
+            dots->q[from + j].part[p] = sum_q[j][p];
+        }
+    }
+}
+
+/* The sums of entries 0..n-1 end; the others are 0. */
+static inline void dots_end(struct dots *dots, int n, float *k, float *q)
+{
+    for (int i = n; i < BLOCK; i++)
+        for (int p = 0; p < VF16; p++) dots->k[i].part[p] = dots->q[i].part[p] = vf_zero();
+    sums16(k, dots->k);
+    sums16(q, dots->q);
+}
+
+/* ---- one gate a head ----------------------------------------------------------------------------- */
+
+/* G[0..15] of the block are in place, e^G in c->eG. */
+static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
+{
+    float k[BLOCK], q[BLOCK];
+    struct dots dots;
+    for (int i = 0; i <= t; i += DOTS) dots_tile(h, t, i, &dots);
+    dots_end(&dots, t + 1, k, q);
+    for (int i = 0; i < BLOCK; i += VL) {
+        const vf w = vf_exp(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i)));
+        vf_store(c->ck + t * BLOCK + i, vf_mul(w, vf_load(k + i)));
+        vf_store(c->cq + t * BLOCK + i, vf_mul(w, vf_load(q + i)));
+    }
+}
+
+static void scalar_block(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
+{
+    const int n = b->have + b->rows;
+    for (int i = n; i < BLOCK; i++) h->G[i] = h->G[n - 1];
+    for (int i = 0; i < BLOCK; i += VL) vf_store(c->eG + i, vf_exp(vf_load(h->G + i)));
+    for (int t = b->have; t < n; t++) scalar_entry(h, c, t);
+    if (!b->fold) return;
+    for (int i = 0; i < BLOCK; i += VL)
+        vf_store(c->w + i, vf_exp(vf_sub(vf_set1(h->G[n - 1]), vf_load(h->G + i))));
+    for (int d = 0; d < h->row; d++) c->keep[d] = c->eG[n - 1];
+}
+
+/* ---- a gate for each key channel ------------------------------------------------------------------ */
+
+/* What is left at entry t of entry i is a product, made from t downwards: e^(G_t - G_{t-1}) first.
+ * This is one multiplication for each pair where e^(G_t - G_i) would be an exp. */
+static inline void decayed_tile(const struct delta_head *h, int t, int top, struct dots *dots)
+{
+    const float *x = raw_of(h, t), *y = x + h->row;
+    vf sum_k[DECAYED_DOTS][VF16], sum_q[DECAYED_DOTS][VF16];
+    const float *k[DECAYED_DOTS], *step[DECAYED_DOTS];
+    VF_UNROLL
+    for (int j = 0; j < DECAYED_DOTS; j++) {
+        const int i = top - j > 0 ? top - j : 0;
+        k[j] = raw_of(h, i);
+        step[j] = h->step + (int64_t)i * h->row;
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) sum_k[j][p] = sum_q[j][p] = vf_zero();
+    }
+    for (int d = 0; d < h->row; d += 16) {
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) {
+            const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(y + d + p * VL);
+            vf left = vf_load(h->product + d + p * VL);
+            VF_UNROLL
+            for (int j = 0; j < DECAYED_DOTS; j++) {
+                const vf at_k = vf_mul(left, vf_load(k[j] + d + p * VL));
+                sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
+                sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
+                left = vf_mul(left, vf_load(step[j] + d + p * VL));
+            }
+            vf_store(h->product + d + p * VL, left);
+        }
+    }
+    for (int j = 0; j < DECAYED_DOTS && j <= top; j++)
+        for (int p = 0; p < VF16; p++) {
+            dots->k[top - j].part[p] = sum_k[j][p];
+            dots->q[top - j].part[p] = sum_q[j][p];
+        }
+}
+
+static void channel_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
+{
+    const float *k = raw_of(h, t), *q = k + h->row, *G = h->G + (int64_t)t * h->row;
+    float *decayed = c->kq + (int64_t)t * 2 * h->row, *cq = c->cq + t * BLOCK;
+    struct dots dots;
+    struct vf16 own;
+    for (int p = 0; p < VF16; p++) own.part[p] = vf_zero();
+    for (int d = 0; d < h->row; d += VL) {
+        const vf e = vf_exp(vf_load(G + d)), at_k = vf_load(k + d), at_q = vf_load(q + d);
+        vf_store(decayed + d, vf_mul(e, at_k));
+        vf_store(decayed + h->row + d, vf_mul(e, at_q));
+        vf *sum = &own.part[d / VL % VF16];
+        *sum = vf_fma(at_k, at_q, *sum);
+    }
+    memcpy(h->product, h->step + (int64_t)t * h->row, sizeof(float) * (size_t)h->row);
+    for (int top = t - 1; top >= 0; top -= DECAYED_DOTS) decayed_tile(h, t, top, &dots);
+    dots_end(&dots, t, c->ck + t * BLOCK, cq);
+    cq[t] = sum16(&own);
+}
+
+/* What the fold multiplies u_i with: k_i, decayed from i to the last entry. */
+static void channel_fold(const struct delta_head *h, const struct delta_coefs *c, int n)
+{
+    const float *G = h->G + (int64_t)(n - 1) * h->row;
+    for (int d = 0; d < h->row; d += VL) {
+        vf left = vf_set1(1.0f);
+        for (int i = n - 1; i >= 0; i--) {
+            vf_store(c->fold + i * c->fold_stride + d, vf_mul(left, vf_load(raw_of(h, i) + d)));
+            left = vf_mul(left, vf_load(h->step + (int64_t)i * h->row + d));
+        }
+        vf_store(c->keep + d, vf_exp(vf_load(G + d)));
+    }
+}
+
+static void channel_block(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
+{
+    const int n = b->have + b->rows;
+    for (int d = 0; d < h->row; d += VL) { /* step 0 is never used for a sum */
+        vf before = vf_load(h->G + d);
+        vf_store(h->step + d, before);
+        for (int i = 1; i < n; i++) {
+            const vf G = vf_load(h->G + (int64_t)i * h->row + d);
+            vf_store(h->step + (int64_t)i * h->row + d, vf_exp(vf_sub(G, before)));
+            before = G;
+        }
+    }
+    for (int t = b->have; t < n; t++) channel_entry(h, c, t);
+    if (b->fold) channel_fold(h, c, n);
+}
+
+/* ---- a block -------------------------------------------------------------------------------------- */
+
+/* k and G of entries that stand in the log. Their q and beta are not needed again. */
+static void load_entries(struct delta_head *h, const struct delta_block *b)
+{
+    const struct delta_slots *d = h->a->slots;
+    const int64_t slot = d ? h->a->rows->slot[h->b] : 0;
+    for (int i = 0; i < b->have; i++) {
+        const int64_t k = delta_log_at(d, slot, b->from + i, d->Hk, h->hk, h->Dk);
+        row_load(raw_of(h, i), (char *)d->k + k * (int64_t)dtype_size(d->k_type), d->k_type, h->Dk,
+                 16);
+        const float *G = d->G;
+        if (h->channel)
+            row_load(h->G + (int64_t)i * h->row,
+                     G + delta_log_at(d, slot, b->from + i, d->Hv, h->hv, h->Dk), DTYPE_F32, h->Dk,
+                     16);
+        else
+            h->G[i] = G[delta_log_at(d, slot, b->from + i, d->Hv, h->hv, 1)];
+    }
+}
+
+static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
+{
+    const struct delta_args *a = h->a;
+    const int gates = h->channel ? h->row : 1;
+    for (int t = b->have; t < b->have + b->rows; t++) {
+        const int64_t row = b->row + t - b->have;
+        float *G = h->G + (int64_t)t * gates;
+        row_load(raw_of(h, t), tensor_at(a->k, row * a->k->stride[0] + h->hk * a->k->stride[1]),
+                 a->k->dtype, h->Dk, 16);
+        row_load(raw_of(h, t) + h->row,
+                 tensor_at(a->q, row * a->q->stride[0] + h->hk * a->q->stride[1]), a->q->dtype,
+                 h->Dk, 16);
+        cpu_load_row(c->beta + t, tensor_at(a->beta, row * a->beta->stride[0] + h->hv),
+                     a->beta->dtype, 1);
+        if (h->channel)
+            row_load(G, tensor_at(a->g, row * a->g->stride[0] + h->hv * a->g->stride[1]),
+                     a->g->dtype, h->Dk, 16);
+        else
+            cpu_load_row(G, tensor_at(a->g, row * a->g->stride[0] + h->hv), a->g->dtype, 1);
+        if (t > 0)
+            for (int i = 0; i < gates; i++) G[i] = G[i - gates] + G[i];
+    }
+}
+
+/* G of the entries that stay; those that stay where they stood are there. */
+static void keep_G(const struct delta_head *h, const struct delta_block *b)
+{
+    const struct delta_slots *d = h->a->slots;
+    if (b->keep < 0) return;
+    float *G = d->G;
+    const int width = h->channel ? h->Dk : 1, gates = h->channel ? h->row : 1;
+    for (int i = b->keep == b->from ? b->have : 0; i < b->have + b->rows; i++)
+        memcpy(G + delta_log_at(d, h->a->rows->slot[h->b], b->keep + i, d->Hv, h->hv, width),
+               h->G + (int64_t)i * gates, sizeof(float) * (size_t)width);
+}
+
+static void block_coefs(struct delta_head *h, int j)
+{
+    struct delta_coefs *c = &h->coefs[j];
+    const struct delta_block *b = &h->block[j];
+    if (!h->channel) h->raw = c->kq;
+    load_entries(h, b);
+    load_tokens(h, c, b);
+    (h->channel ? channel_block : scalar_block)(h, c, b);
+    keep_G(h, b);
+}

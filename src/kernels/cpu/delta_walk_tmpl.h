@@ -1,0 +1,130 @@
+/* delta_walk_tmpl.h: one head through its call, after delta_strips_tmpl.h. Coefficients of several
+ * blocks first, then strip after strip through all of them. */
+
+/* Columns of a group of strips: where it begins and how many the head has of it. */
+struct columns {
+    int from, count, wide;
+};
+
+static float *log_u(const struct delta_head *h, int entry, int column)
+{
+    const struct delta_slots *d = h->a->slots;
+    const int64_t slot = h->a->rows->slot[h->b];
+    return (float *)d->u + delta_log_at(d, slot, entry, d->Hv, h->hv, h->Dv) + column;
+}
+
+/* u of entries in the log, and v where the new u will be. */
+static void load_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
+{
+    const struct tensor *v = h->a->v;
+    for (int i = 0; i < b->have; i++)
+        row_load(h->u + i * c.wide, log_u(h, b->from + i, c.from), DTYPE_F32, c.count, c.wide);
+    for (int i = 0; i < b->rows; i++)
+        row_load(h->u + (b->have + i) * c.wide,
+                 tensor_at(v, (b->row + i) * v->stride[0] + h->hv * v->stride[1] + c.from),
+                 v->dtype, c.count, c.wide);
+}
+
+static void store_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
+{
+    const struct tensor *o = h->a->o;
+    for (int i = 0; i < b->rows; i++)
+        row_store(tensor_at(o, (b->row + i) * o->stride[0] + h->hv * o->stride[1] + c.from),
+                  o->dtype, h->r + (2 * i + 1) * c.wide, c.count);
+    if (b->keep < 0) return;
+    for (int i = b->keep == b->from ? b->have : 0; i < b->have + b->rows; i++)
+        row_store(log_u(h, b->keep + i, c.from), DTYPE_F32, h->u + i * c.wide, c.count);
+}
+
+/* ---- where the strips of a group lie --------------------------------------------------------------- */
+
+struct place {
+    float *now; /* f32: the anchor itself, the dense state, or a copy */
+    char *packed; /* bf16 anchor; NULL: none */
+    bool dirty;   /* the copy is ahead of the bf16 anchor */
+    int64_t floats;
+};
+
+static struct place place_of(const struct delta_head *h, int first, int count)
+{
+    const int64_t at = first * h->strip;
+    struct place p = {.floats = count * h->strip};
+    if (!h->a->slots)
+        p.now = h->state + at;
+    else if (h->a->slots->anchor_type == DTYPE_F32)
+        p.now = (float *)h->anchor + at;
+    else
+        p.packed = h->anchor + at * (int64_t)dtype_size(DTYPE_BF16);
+    return p;
+}
+
+static void place_pack(struct place *p)
+{
+    if (p->dirty) row_store(p->packed, DTYPE_BF16, p->now, (int)p->floats);
+    p->dirty = false;
+}
+
+static void fold_group(const struct delta_head *h, int j, struct place *p, int wide)
+{
+    const struct delta_block *b = &h->block[j];
+    float *to = p->now;
+    if (b->aside) {
+        place_pack(p);
+        to = h->aside;
+    }
+    for (int s = 0; s * h->strip < p->floats; s++)
+        fold_strip(h, &h->coefs[j], b->have + b->rows, h->u + s * STRIP, wide,
+                   p->now + s * h->strip, to + s * h->strip);
+    p->now = to;
+    p->dirty = p->packed && !b->aside;
+}
+
+/* Strips first..first+count-1 through `blocks` blocks. */
+static void run_group(const struct delta_head *h, int blocks, int first, int count)
+{
+    struct place p = place_of(h, first, count);
+    const int wide = count * STRIP, left = h->Dv - first * STRIP;
+    const struct columns columns = {first * STRIP, left < wide ? left : wide, wide};
+    /* One token and no edge: a bf16 anchor is read where it lies. */
+    const bool half = p.packed && blocks == 1 && h->block[0].rows == 1 && !h->block[0].fold;
+    if (p.packed && !half) {
+        p.now = h->aside;
+        row_load(p.now, p.packed, DTYPE_BF16, (int)p.floats, 1);
+    }
+    for (int j = 0; j < blocks; j++) {
+        const struct delta_block *b = &h->block[j];
+        const struct delta_coefs *c = &h->coefs[j];
+        const struct strips S = {half ? (const void *)p.packed : p.now, h->strip, count};
+        const float *kq = c->kq + (int64_t)b->have * 2 * h->row;
+        load_columns(h, b, columns);
+        if (b->rows == 1)
+            dots_token(&S, half, kq, h->row, h->Dk, h->r);
+        else
+            dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r);
+        for (int s = 0; s < count && b->rows > 0; s++)
+            solve_strip(c, b, h->u + s * STRIP, h->r + s * STRIP, wide);
+        store_columns(h, b, columns);
+        if (b->fold) fold_group(h, j, &p, wide);
+    }
+    place_pack(&p);
+}
+
+static void run_head(struct delta_head *h)
+{
+    struct delta_plan plan = delta_plan_of(h->a, h->b);
+    if (!h->a->slots) delta_dense_load(h, h->a->S0);
+    for (;;) {
+        int blocks = 0, most = 0;
+        while (blocks < DELTA_BLOCKS && delta_plan_next(&plan, &h->block[blocks])) {
+            if (h->block[blocks].rows > most) most = h->block[blocks].rows;
+            block_coefs(h, blocks++);
+        }
+        if (blocks == 0) break;
+        for (int s = 0; s < h->strips;) {
+            const int left = h->strips - s, side = most > 1 ? 1 : left < SIDE ? left : SIDE;
+            run_group(h, blocks, s, side);
+            s += side;
+        }
+    }
+    if (!h->a->slots) delta_dense_store(h, h->a->S1);
+}

@@ -1,0 +1,222 @@
+/* delta_grad.h: problems for the backward of op_delta on dense calls, their answers by any device,
+ * and the instruction sets that a law has to hold with. For delta_grad.c and delta_grad_bits.c. */
+#ifndef OPS_DELTA_GRAD_H
+#define OPS_DELTA_GRAD_H
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "harness/suite.h"
+
+enum { CHANNEL = 1 }; /* shape.option */
+enum { Q, K, V, G, BETA, S0, INPUTS, O = INPUTS, S1, TENSORS };
+static const char *const names[] = {"dq", "dk", "dv", "dg", "dbeta", "dS0"};
+enum { SEQUENCES = 8 };
+
+/* ---- a problem and its answer ---------------------------------------------------------------- */
+
+struct problem {
+    struct shape shape;
+    int32_t start[SEQUENCES + 1], slot[SEQUENCES];
+    double *value[TENSORS]; /* of o and S1: their gradients; NULL is none */
+};
+
+struct answer {
+    double *grad[INPUTS];
+};
+
+static inline struct tensor tensor_like(const struct problem *p, int i, enum dtype dtype,
+                                        void *data)
+{
+    const struct shape *s = &p->shape;
+    const int64_t T = p->start[s->B], Hk = s->Hk, Hv = (int64_t)s->Hk * s->R;
+    const int64_t dim[TENSORS][4] = {{T, Hk, s->Dk},       {T, Hk, s->Dk}, {T, Hv, s->Dv},
+                                     {T, Hv, s->Dk},       {T, Hv},        {s->B, Hv, s->Dv, s->Dk},
+                                     {T, Hv, s->Dv}, {s->B, Hv, s->Dv, s->Dk}};
+    const int rank[TENSORS] = {3, 3, 3, s->option & CHANNEL ? 3 : 2, 2, 4, 3, 4};
+    return tensor_over(data, dtype, rank[i], dim[i]);
+}
+
+static inline int64_t elements(const struct problem *p, int i)
+{
+    const struct tensor t = tensor_like(p, i, DTYPE_F32, NULL);
+    return tensor_elements(&t);
+}
+
+static inline enum dtype type_of(const struct problem *p, int i)
+{
+    return i <= V ? (enum dtype)p->shape.act : DTYPE_F32;
+}
+
+static inline void round_values(struct problem *p)
+{
+    for (int i = 0; i < TENSORS; i++)
+        for (int64_t e = 0; p->value[i] && e < elements(p, i); e++)
+            p->value[i][e] = number_rounded(type_of(p, i), p->value[i][e]);
+}
+
+static inline void make_unit(double *x, int64_t n)
+{
+    double square = 0;
+    for (int64_t d = 0; d < n; d++) square += x[d] * x[d];
+    for (int64_t d = 0; d < n && square > 0; d++) x[d] /= sqrt(square);
+}
+
+/* Sequences of these lengths: N(0,1), unit q and k, g in -(0,1), beta in (0,1). */
+static inline bool problem_open(struct problem *p, const struct shape *s, const int *length,
+                                struct verdict *v)
+{
+    struct rng rng = {.seed = 77 + (uint64_t)length[0]};
+    *p = (struct problem){.shape = *s};
+    for (int b = 0; b < s->B; b++) p->start[b + 1] = p->start[b] + length[b];
+    p->shape.T = p->start[s->B];
+    v->shape = p->shape;
+    v->cases++;
+    for (int i = 0; i < TENSORS; i++) {
+        const int64_t n = elements(p, i);
+        double *x = p->value[i] = mem_take_array((size_t)n, sizeof *x);
+        if (!EXPECT(v, x != NULL, "no memory")) return false;
+        for (int64_t e = 0; e < n; e++)
+            x[e] = i == G ? -rng_unit(&rng) : i == BETA ? rng_unit(&rng) : rng_normal(&rng);
+        for (int64_t e = 0; i <= K && e < n; e += s->Dk) make_unit(x + e, s->Dk);
+    }
+    round_values(p);
+    return true;
+}
+
+static inline void problem_close(struct problem *p)
+{
+    for (int i = 0; i < TENSORS; i++) mem_give(p->value[i]);
+    *p = (struct problem){0};
+}
+
+static inline void answer_close(struct answer *a)
+{
+    for (int i = 0; i < INPUTS; i++) mem_give(a->grad[i]);
+    *a = (struct answer){0};
+}
+
+/* In the device's memory; `from` NULL: zeros. */
+static inline void *place(struct device *device, const double *from, enum dtype dtype, int64_t n)
+{
+    const size_t bytes = (size_t)n * dtype_size(dtype);
+    char *host = mem_take(bytes), *at = device->take(device, bytes);
+    for (int64_t e = 0; from && host && e < n; e++)
+        number_write(host + (size_t)e * dtype_size(dtype), dtype, from[e]);
+    if (host && at) device->upload(device, at, host, bytes);
+    mem_give(host);
+    return at;
+}
+
+static inline double *fetch(struct device *device, const void *at, enum dtype dtype, int64_t n)
+{
+    const size_t bytes = (size_t)n * dtype_size(dtype);
+    char *host = mem_take(bytes);
+    double *x = mem_take_array((size_t)n, sizeof *x);
+    if (host && x) device->download(device, host, at, bytes);
+    for (int64_t e = 0; host && x && e < n; e++)
+        x[e] = number_read(host + (size_t)e * dtype_size(dtype), dtype);
+    mem_give(host);
+    return x;
+}
+
+/* Runs the kernel. On the reference everything is in double. With `state`, the forward kernel runs
+ * instead and [B, Hv, Dv, Dk] of the final state goes there. */
+static inline bool solve(const struct problem *p, struct station *at, struct answer *a,
+                         double **state, struct verdict *v)
+{
+    struct device *device = at->device;
+    const bool wide = strcmp(device->name, "ref") == 0;
+    const enum dtype plain = wide ? DTYPE_F64 : DTYPE_F32;
+    struct tensor t[TENSORS], grad[TENSORS];
+    bool fine = true;
+    for (int i = 0; i < TENSORS; i++) {
+        const enum dtype type = wide ? DTYPE_F64 : type_of(p, i);
+        const int64_t n = elements(p, i);
+        t[i] = tensor_like(p, i, type, i >= O && !state ? NULL
+                                                       : place(device, p->value[i], type, n));
+        grad[i] = tensor_like(p, i, plain, place(device, i < O ? NULL : p->value[i], plain, n));
+        t[i].grad = i >= O && !p->value[i] ? NULL : &grad[i];
+        fine = fine && grad[i].data;
+    }
+    const int32_t pos[SEQUENCES] = {0};
+    const struct rows rows = {.B = p->shape.B, .T = p->shape.T, .start = p->start, .pos = pos,
+                              .slot = p->shape.absent ? p->slot : NULL};
+    struct delta_args args = {.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G], .beta = &t[BETA],
+                              .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &rows};
+    op_kernel *const kernel = (state ? device->forward : device->backward)[OP_DELTA];
+    fine = EXPECT(v, fine, "no memory") && station_run(at, kernel, &args, v);
+    if (fine && state) *state = fetch(device, t[S1].data, type_of(p, S1), elements(p, S1));
+    for (int i = 0; fine && !state && i < INPUTS; i++)
+        a->grad[i] = fetch(device, grad[i].data, plain, elements(p, i));
+    for (int i = 0; i < TENSORS; i++) {
+        device->give(device, t[i].data);
+        device->give(device, grad[i].data);
+    }
+    return fine;
+}
+
+/* ---- every instruction set ------------------------------------------------------------------- */
+
+struct way {
+    char name[16];
+    struct station one, three; /* threads */
+};
+
+enum { WAYS = 3 };
+struct ways {
+    struct way of[WAYS];
+    int count;
+    struct station *ref;
+};
+typedef void ways_law(struct ways *w, struct verdict *v);
+
+static inline void on_every_isa(struct lab *lab, struct verdict *v, ways_law *holds)
+{
+    static const struct {
+        const char *name;
+        uint32_t needs, mask;
+    } isa[WAYS] = {{"portable", 0, 0}, {"avx2", CPU_AVX2, CPU_AVX2}, {"all", CPU_AVX512, ~0u}};
+    struct ways w = {.ref = &lab->ref};
+    const char *device = lab->under[0].device->name;
+    struct gdn_error err = {0};
+    bool open = true;
+    for (int i = strcmp(device, "cpu") == 0 ? 0 : WAYS - 1; open && i < WAYS; i++) {
+        if (strcmp(device, "cpu") == 0 && (cpu_flags() & isa[i].needs) != isa[i].needs) continue;
+        struct way *way = &w.of[w.count++];
+        snprintf(way->name, sizeof way->name, "%s", isa[i].name);
+        open = station_open(&way->one, device, 1, isa[i].mask, SCRATCH_BYTES, &err) &&
+               station_open(&way->three, device, 3, isa[i].mask, SCRATCH_BYTES, &err);
+    }
+    if (EXPECT(v, open, "%s", err.text)) holds(&w, v);
+    for (int i = 0; i < w.count; i++) {
+        station_close(&w.of[i].one);
+        station_close(&w.of[i].three);
+    }
+}
+
+#define EVERY_ISA(name)                                                               \
+    static void name(struct lab *lab, struct verdict *v, const struct law *law)       \
+    {                                                                                 \
+        (void)law;                                                                    \
+        on_every_isa(lab, v, name##_holds);                                           \
+    }
+
+/* Within `share` of the largest entry of each gradient, five times that for g. */
+static inline void compare(const struct problem *p, const char *what, const struct answer *got,
+                           const struct answer *want, double share, struct verdict *v)
+{
+    for (int i = 0; i < INPUTS; i++) {
+        char name[64];
+        const struct tensor t = tensor_like(p, i, DTYPE_F32, NULL);
+        snprintf(name, sizeof name, "%s (%s)", names[i], what);
+        verdict_compare(v, name, &t, got->grad[i], want->grad[i],
+                        (struct limit){.l2 = INFINITY, .element = i == G ? 5 * share : share});
+    }
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* Laws of the backward of op_delta that compare bits, with every instruction set: runs, threads, a
+ * sequence alone, segments; and what it costs in memory. */
+#include "ops/delta_grad.h"
+
+static bool same_bits(const struct problem *p, int i, const double *a, const double *b)
+{
+    return memcmp(a, b, (size_t)elements(p, i) * sizeof *a) == 0;
+}
+
+/* A hundred runs, with one thread and with three. */
+static void runs_holds(struct ways *w, struct verdict *v)
+{
+    static const int length[] = {70, 17};
+    for (int n = 0; n < 2 * w->count; n++) {
+        struct way *way = &w->of[n / 2];
+        const struct shape s = {.B = 2, .Hk = 2, .R = 2, .Dk = 48, .Dv = 32, .option = n % 2};
+        struct problem p;
+        struct answer first = {0}, again = {0};
+        bool fine = problem_open(&p, &s, length, v) &&
+                    solve(&p, &way->one, &first, NULL, v);
+        for (int run = 0; fine && run < 100; run++) {
+            fine = solve(&p, run % 2 ? &way->one : &way->three, &again, NULL, v);
+            for (int i = 0; fine && i < INPUTS; i++)
+                fine = EXPECT(v, same_bits(&p, i, again.grad[i], first.grad[i]),
+                              "%s (%s) has other bits in run %d", names[i], way->name, run);
+            answer_close(&again);
+        }
+        answer_close(&first);
+        problem_close(&p);
+    }
+}
+EVERY_ISA(runs)
+
+/* Sequence b of a problem as one of its own; `from` and `to`: rows of it. */
+static bool part_open(struct problem *part, const struct problem *of, int b, int from, int to,
+                      struct verdict *v)
+{
+    struct shape s = of->shape;
+    const int length[] = {to - from};
+    s.B = 1;
+    if (!problem_open(part, &s, length, v)) return false;
+    for (int i = 0; i < TENSORS; i++) {
+        const bool rows = i != S0 && i != S1;
+        const int64_t each = elements(of, i) / (rows ? of->shape.T : of->shape.B);
+        const int64_t first = rows ? of->start[b] + from : b;
+        memcpy(part->value[i], of->value[i] + first * each,
+               (size_t)elements(part, i) * sizeof(double));
+    }
+    return true;
+}
+
+/* The part's share of the whole problem's answer. */
+static const double *share(const struct problem *of, const struct answer *a, int b, int from, int i)
+{
+    const int64_t each = elements(of, i) / (i == S0 ? of->shape.B : of->shape.T);
+    return a->grad[i] + (i == S0 ? b : of->start[b] + from) * each;
+}
+
+/* Each sequence of a batch as it is alone; and a NaN in one leaves the others alone. */
+static void alone_holds(struct ways *w, struct verdict *v)
+{
+    static const int length[] = {70, 1, 130, 16};
+    for (int n = 0; n < 2 * w->count; n++) {
+        struct way *way = &w->of[n / 2];
+        const struct shape s = {.B = 4, .Hk = 2, .R = 2, .Dk = 32, .Dv = 48, .option = n % 2};
+        struct problem p, part;
+        struct answer all = {0}, own = {0}, spoilt = {0};
+        if (problem_open(&p, &s, length, v) && solve(&p, &way->three, &all, NULL, v)) {
+            for (int i = 0; i < TENSORS; i++) /* somewhere in sequence 2 */
+                p.value[i][elements(&p, i) * 5 / 8] = NAN;
+            solve(&p, &way->three, &spoilt, NULL, v);
+            for (int b = 0; b < s.B && spoilt.grad[0]; b++) {
+                if (b == 2 || !part_open(&part, &p, b, 0, length[b], v)) continue;
+                if (solve(&part, &way->one, &own, NULL, v))
+                    for (int i = 0; i < INPUTS; i++) {
+                        EXPECT(v, same_bits(&part, i, own.grad[i], share(&p, &all, b, 0, i)),
+                               "%s (%s) of sequence %d differs in a batch", names[i], way->name, b);
+                        EXPECT(v, same_bits(&part, i, own.grad[i], share(&p, &spoilt, b, 0, i)),
+                               "%s (%s) of sequence %d meets a NaN of another", names[i], way->name,
+                               b);
+                    }
+                answer_close(&own);
+                problem_close(&part);
+            }
+        }
+        answer_close(&all);
+        answer_close(&spoilt);
+        problem_close(&p);
+    }
+}
+EVERY_ISA(alone)
+
+/* Cuts a sequence in two, hands S over and G back. `still`: S is 0 at the cut whoever computes it,
+ * so all bits must be those of one call. Otherwise S comes from the forward kernel, whose sums have
+ * another order. */
+static void cut_at(struct way *way, const struct problem *p, const struct answer *whole, int cut,
+                   bool still, struct verdict *v)
+{
+    struct problem part[2] = {0};
+    struct answer got[2] = {0};
+    double *state = NULL;
+    char name[64];
+    if (part_open(&part[0], p, 0, 0, cut, v) && part_open(&part[1], p, 0, cut, p->shape.T, v) &&
+        solve(&part[0], &way->one, NULL, &state, v) && state) {
+        const size_t bytes = (size_t)elements(p, S0) * sizeof *state;
+        memcpy(part[1].value[S0], state, bytes);
+        if (solve(&part[1], &way->one, &got[1], NULL, v)) {
+            memcpy(part[0].value[S1], got[1].grad[S0], bytes);
+            solve(&part[0], &way->one, &got[0], NULL, v);
+        }
+    }
+    for (int i = 0; i < 2 * INPUTS; i++) {
+        const int half = i / INPUTS, g = i % INPUTS;
+        if (!got[half].grad[g] || (g == S0 && half == 1)) continue;
+        const double *want = share(p, whole, 0, half ? cut : 0, g), *found = got[half].grad[g];
+        const struct tensor t = tensor_like(&part[half], g, DTYPE_F32, NULL);
+        snprintf(name, sizeof name, "%s (%s, cut at %d)", names[g], way->name, cut);
+        verdict_compare(v, name, &t, found, want,
+                        (struct limit){.l2 = INFINITY, .element = g == G ? 5e-6 : 1e-6});
+        EXPECT(v, !still || same_bits(&part[half], g, found, want), "%s has other bits", name);
+    }
+    mem_give(state);
+    for (int i = 0; i < 2; i++) {
+        answer_close(&got[i]);
+        problem_close(&part[i]);
+    }
+}
+
+static void segments_holds(struct ways *w, struct verdict *v)
+{
+    static const int length[] = {225}, cuts[] = {64, 128, 192, 16, 80, 50, 1, 224};
+    for (int n = 0; n < 4 * w->count; n++) {
+        struct way *way = &w->of[n / 4];
+        const struct shape s = {.B = 1, .Hk = 1, .R = 2, .Dk = 64, .Dv = 32, .option = n % 2};
+        const bool still = n / 2 % 2;
+        for (int c = 0; c < (still ? 5 : 8); c++) {
+            struct problem p;
+            struct answer whole = {0};
+            if (problem_open(&p, &s, length, v)) {
+                for (int64_t e = 0; still && e < elements(&p, S0); e++) p.value[S0][e] = 0;
+                for (int64_t e = 0; still && e < cuts[c] * 2 * s.Dv; e++) p.value[V][e] = 0;
+                if (solve(&p, &way->one, &whole, NULL, v))
+                    cut_at(way, &p, &whole, cuts[c], still, v);
+            }
+            answer_close(&whole);
+            problem_close(&p);
+        }
+    }
+}
+EVERY_ISA(segments)
+
+/* What the kernel takes for T tokens of one head of 32 x 32. */
+static size_t scratch_for(struct way *way, int T, int option, struct verdict *v)
+{
+    const struct shape s = {.B = 1, .Hk = 1, .R = 1, .Dk = 32, .Dv = 32, .option = option};
+    struct problem p;
+    struct answer a = {0};
+    size_t high = 0;
+    way->one.scratch.high = 0;
+    if (problem_open(&p, &s, &T, v) && solve(&p, &way->one, &a, NULL, v))
+        high = way->one.scratch.high;
+    answer_close(&a);
+    problem_close(&p);
+    return high;
+}
+
+/* States at every 64th token and a constant, whatever the length. */
+static void memory_holds(struct ways *w, struct verdict *v)
+{
+    const size_t state = 32 * 32 * sizeof(float), slack = 4096;
+    for (int n = 0; n < 2 * w->count; n++) {
+        struct way *way = &w->of[n / 2];
+        const size_t two = scratch_for(way, 128, n % 2, v), many = scratch_for(way, 2048, n % 2, v);
+        EXPECT(v, many <= two + 30 * state + slack, "%s: %zu bytes for 128 tokens, %zu for 2048",
+               way->name, two, many);
+        EXPECT(v, two <= 6 * state + 200000, "%s: %zu bytes for 128 tokens", way->name, two);
+    }
+}
+EVERY_ISA(memory)
+
+static const struct law laws[] = {{.name = "runs", .run = runs},
+                                  {.name = "alone", .run = alone},
+                                  {.name = "segments", .run = segments},
+                                  {.name = "memory", .run = memory}};
+SUITE(delta_grad_bits, LAWS(laws));
