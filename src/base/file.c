@@ -196,7 +196,7 @@ static enum gdn_status open_temp(struct file_out *out, struct gdn_error *err)
     }
     if (fd < 0)
         return error_set(err, GDN_ERR_IO, "%s: cannot create: %s", out->temp, strerror(errno));
-    out->stream = fdopen(fd, "wb");
+    out->stream = call_stream(fd, out->temp);
     if (out->stream) return GDN_OK;
     call_unlink(out->temp);
     call_close(fd, out->temp);

@@ -80,6 +80,12 @@ int call_fstat(int fd, const char *path, struct stat *st)
     return result;
 }
 
+FILE *call_stream(int fd, const char *path)
+{
+    return fails(&(struct file_event){.call = FILE_OPEN, .path = path}, NULL) ? NULL
+                                                                              : fdopen(fd, "wb");
+}
+
 ssize_t call_read(int fd, const char *path, void *data, size_t len)
 {
     ssize_t n;

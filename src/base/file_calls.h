@@ -11,6 +11,7 @@
 
 /* As the calls of these names, errno included. `path` is for the watcher where a call has none. */
 int call_open(const char *path, int flags); /* O_CLOEXEC; a new file has mode 0600 */
+FILE *call_stream(int fd, const char *path);
 int call_stat(const char *path, struct stat *st);
 int call_lstat(const char *path, struct stat *st);
 int call_fstat(int fd, const char *path, struct stat *st);

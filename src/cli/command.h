@@ -14,7 +14,8 @@ struct command {
     enum gdn_status (*run)(int argc, char **argv, struct gdn_error *err);
 };
 
-extern const struct command command_run, command_logits, command_perplexity, command_info;
+extern const struct command command_run, command_logits, command_perplexity, command_info,
+                            command_state;
 
 /* Reads the arguments after the command's name into what the options point to, and counts the
  * words. With --help it prints the command's page and sets *done: there is nothing left to do. */

@@ -12,7 +12,8 @@
 #include "gdn/gdn.h"
 
 static const struct command *const commands[] = {&command_run, &command_logits,
-                                                 &command_perplexity, &command_info};
+                                                 &command_perplexity, &command_info,
+                                                 &command_state};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char exit_codes[] =

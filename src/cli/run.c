@@ -14,7 +14,7 @@
 enum { PROMPT_BYTES = 64 << 20, PIECE = 512 };
 
 struct run_settings {
-    const char *model, *text, *ids, *system;
+    const char *model, *text, *ids, *system, *save, *resume;
     bool raw, think, print_ids, stats;
     int64_t most, top_k, seed; /* the last two and those below: -1 when not given */
     double temperature, top_p, min_p;
@@ -32,6 +32,8 @@ struct job {
     struct id_file file;
     int32_t *prompt;
     size_t prompt_len;
+    int32_t reused; /* tokens of --resume */
+    int32_t said;   /* the last token printed, while it is not fed; -1: none */
     int64_t answer_len;
     double begin, fed, first, end; /* seconds */
 };
@@ -52,16 +54,22 @@ static enum gdn_status check_settings(const struct run_settings *s, struct gdn_e
     if ((s->ids || s->raw) && (s->system || s->think))
         return error_set(err, GDN_ERR_USAGE, "%s: found with %s, which is for a chat",
                          s->ids ? "--ids" : "--raw", s->system ? "--system" : "--think");
-    if (!s->ids && !s->text && isatty(STDIN_FILENO))
+    if (s->resume && s->system)
+        return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation has "
+                         "begun already");
+    if (!s->ids && !s->text && !s->resume && isatty(STDIN_FILENO))
         return error_set(err, GDN_ERR_USAGE, "the prompt is missing: need a text after the model, "
                          "or one on standard input");
     return GDN_OK;
 }
 
+static bool has_prompt(const struct run_settings *s) { return s->ids || s->text || !s->resume; }
+
 /* Whatever is wrong with the prompt is said before the model is opened, if it can be. */
 static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struct gdn_error *err)
 {
     const struct run_settings *s = job->settings;
+    if (!has_prompt(s)) return GDN_OK;
     if (s->ids) return id_file_open(&job->file, s->ids, err);
     *prompt = (struct prompt){.text = s->text, .len = s->text ? strlen(s->text) : 0,
                               .chat = !s->raw, .think = s->think, .system = s->system};
@@ -73,19 +81,44 @@ static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struc
     return error_set(err, GDN_ERR_USAGE, "the prompt is empty: need a text");
 }
 
+/* The next question goes behind the answer that was saved, which has no end token yet: an answer
+ * ends where one is drawn, and that one is not fed. */
+static enum gdn_status next_turn(struct job *job, struct gdn_error *err)
+{
+    static const char end[] = "<|im_end|>\n";
+    int32_t ids[8];
+    size_t n = sizeof ids / sizeof *ids;
+    TRY(gdn_tokenize(job->model, end, sizeof end - 1, GDN_CONTROL, ids, &n, err));
+    if (n > sizeof ids / sizeof *ids)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "the tokenizer has no <|im_end|>");
+    const size_t skip = gdn_session_tokens(job->session)[job->reused - 1] == ids[0];
+    int32_t *all = mem_take_array(n + job->prompt_len, sizeof *all);
+    if (!all) return error_set(err, GDN_ERR_MEMORY, "no memory for the prompt");
+    memcpy(all, ids + skip, sizeof *all * (n - skip));
+    memcpy(all + n - skip, job->prompt, sizeof *all * job->prompt_len);
+    mem_give(job->prompt);
+    job->prompt = all;
+    job->prompt_len += n - skip;
+    return GDN_OK;
+}
+
 static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
                                    struct gdn_error *err)
 {
-    if (job->settings->ids) {
+    const struct run_settings *s = job->settings;
+    if (!has_prompt(s)) return GDN_OK;
+    if (s->ids) {
         TRY(id_file_check(&job->file, job->info.vocab, err));
         job->prompt_len = job->file.count;
     } else {
         TRY(prompt_tokens(job->model, prompt, &job->prompt, &job->prompt_len, err));
+        if (s->resume && !s->raw) TRY(next_turn(job, err));
     }
-    const int32_t context = setup_context(&job->settings->setup, &job->info);
-    if (job->prompt_len > (size_t)context)
+    const int32_t context = setup_context(&s->setup, &job->info);
+    const size_t all = job->prompt_len + (size_t)job->reused;
+    if (all > (size_t)context)
         return error_set(err, GDN_ERR_INPUT, "the prompt: found %zu tokens, the context holds %d",
-                         job->prompt_len, context);
+                         all, context);
     return GDN_OK;
 }
 
@@ -144,16 +177,28 @@ static enum gdn_status answer(struct job *job, struct gdn_error *err)
         TRY(gdn_session_sample(job->session, &job->sampling, &id, err));
         if (is_eos(&job->info, id)) break;
         print_token(job, id);
+        job->said = id;
         if (job->answer_len == job->settings->most) break;
         if (gdn_session_position(job->session) >= context) {
             fprintf(stderr, "gdn run: stopped: the context of %d tokens is full\n", context);
             break;
         }
         TRY(gdn_session_feed(job->session, &id, 1, err));
+        job->said = -1;
     }
     if (job->decoder) output_text(gdn_decoder_push(job->decoder, -1));
     output_text("\n");
     return GDN_OK;
+}
+
+/* With all that was said, so that it is not said again. */
+static enum gdn_status save(struct job *job, struct gdn_error *err)
+{
+    if (!job->settings->save) return GDN_OK;
+    if (job->said >= 0 &&
+        gdn_session_position(job->session) < setup_context(&job->settings->setup, &job->info))
+        TRY(gdn_session_feed(job->session, &job->said, 1, err));
+    return gdn_session_save(job->session, job->settings->save, err);
 }
 
 static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
@@ -164,6 +209,7 @@ static void print_stats(const struct job *job)
     if (!job->settings->stats && !isatty(STDERR_FILENO)) return;
     fprintf(stderr, "[prompt %zu tokens, %.0f tok/s; ", job->prompt_len,
             rate((double)job->prompt_len, job->fed - job->begin));
+    if (job->settings->resume) fprintf(stderr, "reused %d tokens; ", job->reused);
     if (job->answer_len == 0) {
         fprintf(stderr, "no answer");
     } else {
@@ -177,6 +223,18 @@ static void print_stats(const struct job *job)
     fprintf(stderr, "]\n");
 }
 
+static enum gdn_status open_session(struct job *job, struct gdn_error *err)
+{
+    const char *path = job->settings->resume;
+    bool converted = false;
+    if (!path) return gdn_session_new(job->model, &job->session, err);
+    TRY(gdn_session_load(job->model, path, &job->session, &converted, err));
+    job->reused = gdn_session_position(job->session);
+    if (converted)
+        fprintf(stderr, "gdn run: %s: its state was of another type and has been converted\n", path);
+    return GDN_OK;
+}
+
 static enum gdn_status run_job(struct job *job, double start, struct gdn_error *err)
 {
     struct prompt prompt = {0};
@@ -184,13 +242,13 @@ static enum gdn_status run_job(struct job *job, double start, struct gdn_error *
     TRY(read_prompt(job, &prompt, err));
     TRY(setup_open(job->settings->model, &job->settings->setup, 1, &job->model, err));
     gdn_model_describe(job->model, &job->info);
+    TRY(open_session(job, err));
     TRY(take_tokens(job, &prompt, err));
     choose_sampling(job);
     if (job->settings->ids && !job->settings->print_ids && job->info.tokens == 0)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
                          "text, need --print-ids", job->settings->model);
     if (!job->settings->print_ids) TRY(gdn_decoder_new(job->model, true, &job->decoder, err));
-    TRY(gdn_session_new(job->model, &job->session, err));
     interrupt_note();
     job->begin = now();
     TRY(feed_prompt(job, err));
@@ -201,7 +259,7 @@ static enum gdn_status run_job(struct job *job, double start, struct gdn_error *
     job->first -= start;
     job->end -= start;
     print_stats(job);
-    return GDN_OK;
+    return save(job, err);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
@@ -213,9 +271,12 @@ static void describe(struct options *o, struct run_settings *s)
     options_text(o, "--system", &s->system, "TEXT", "system message before the question");
     options_flag(o, "--think", &s->think, "let the model think aloud first");
     options_text(o, "--ids", &s->ids, "FILE", "token ids instead of a text; - is stdin");
+    options_text(o, "--resume", &s->resume, "FILE",
+                 "go on from a state that --save wrote; PROMPT is then the next question");
     options_group(o, "Answer");
     options_integer(o, "-n", &s->most, 1, INT32_MAX, "256", "most tokens of the answer");
     options_flag(o, "--print-ids", &s->print_ids, "print token ids, without the one that ends it");
+    options_text(o, "--save", &s->save, "FILE", "write the state behind the answer");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
     options_group(o, "Choosing a token (defaults: what the model's makers recommend)");
     options_real(o, "--temp", &s->temperature, 0, 100, "0 if none",
@@ -241,7 +302,7 @@ static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
     if (done) return GDN_OK;
     s.model = o.words[0];
     s.text = o.word_count > 1 ? o.words[1] : NULL;
-    struct job job = {.settings = &s};
+    struct job job = {.settings = &s, .said = -1};
     const enum gdn_status status = run_job(&job, start, err);
     gdn_decoder_free(job.decoder);
     gdn_model_close(job.model);
@@ -257,8 +318,11 @@ const struct command command_run = {
     .examples = "run models/demo \"What is the capital of France?\"\n"
                 "run models/demo \"Once upon a time\" --raw -n 100 --temp 0.7 --seed 1\n"
                 "run models/demo --ids ids.txt -n 20 --temp 0 --print-ids\n"
-                "run models/demo < question.txt",
+                "run models/demo < question.txt\n"
+                "run models/demo \"My name is Ada.\" --save chat.gdnstate\n"
+                "run models/demo \"What is my name?\" --resume chat.gdnstate",
     .notes = "Without PROMPT, or with -, the prompt is read from standard input. The answer ends\n"
              "with any of the model's end tokens, after -n tokens, or when the context is full.\n"
-             "Ctrl-C ends it after the current token; a second one ends the program.",
+             "Ctrl-C ends it after the current token; a second one ends the program.\n"
+             "A resumed state costs no prefill; without a PROMPT it goes on where it stopped.",
 };

@@ -235,8 +235,9 @@ static void convert(void *to, enum dtype to_type, const void *from, enum dtype f
         dtype_store(to, to_type, i, dtype_load(from, from_type, i));
 }
 
-static enum gdn_status load_delta(struct source *f, const struct snapshot *s, int32_t layer,
-                                  size_t *offset)
+/* Without a slot (-1) the sections are only looked at: so here, and below. */
+static enum gdn_status load_delta(struct source *f, const struct snapshot *s, int32_t slot,
+                                  int32_t layer, size_t *offset)
 {
     static const char *const tag[SNAPSHOT_PARTS] = {"anchor", "log k", "log u", "log G", "ring"};
     struct state *st = s->state;
@@ -248,14 +249,16 @@ static enum gdn_status load_delta(struct source *f, const struct snapshot *s, in
     const size_t n = (size_t)one.Hv * (size_t)one.Dv * (size_t)one.Dk;
     const char *data;
     TRY(section(f, tag[0], n * dtype_size(saved[0]), &data));
-    convert(f->dense, DTYPE_F64, data, saved[0], n);
-    one.anchor = part[0].at;
-    one.anchor_row = NULL;
-    st->device->anchor_pack(&one, 0, f->dense);
+    if (slot >= 0) {
+        convert(f->dense, DTYPE_F64, data, saved[0], n);
+        one.anchor = part[0].at;
+        one.anchor_row = NULL;
+        st->device->anchor_pack(&one, 0, f->dense);
+    }
     for (int p = SNAPSHOT_K; p < SNAPSHOT_PARTS; p++) {
         const size_t count = part[p].bytes / dtype_size(part[p].dtype);
         TRY(section(f, tag[p], count * dtype_size(saved[p]), &data));
-        convert(part[p].at, part[p].dtype, data, saved[p], count);
+        if (slot >= 0) convert(part[p].at, part[p].dtype, data, saved[p], count);
     }
     return GDN_OK;
 }
@@ -269,7 +272,7 @@ static enum gdn_status load_pages(struct source *f, struct state *st, int32_t sl
     for (int half = 0; half < 2; half++) {
         const char *data;
         TRY(section(f, half ? "valuesof" : "keys", row * (size_t)position, &data));
-        for (int32_t p = 0; p < position; p += PAGE) {
+        for (int32_t p = 0; slot >= 0 && p < position; p += PAGE) {
             const int32_t rows = position - p < PAGE ? position - p : PAGE;
             const int32_t page = st->table[(int64_t)slot * st->row_pages + p / PAGE];
             char *to = (char *)(half ? kv->v : kv->k) + row * PAGE * (size_t)page;
@@ -279,16 +282,17 @@ static enum gdn_status load_pages(struct source *f, struct state *st, int32_t sl
     return GDN_OK;
 }
 
-/* Builds the snapshot's memory and the pages of `slot` from the sections. */
+/* The snapshot's memory and the pages of the slot, from the sections. */
 static enum gdn_status load_layers(struct source *f, const struct snapshot *s, int32_t slot)
 {
     struct state *st = s->state;
-    TRY(state_reserve(st, slot, s->position, f->err));
+    const size_t first = f->at;
     size_t offset = snapshot_first(s);
     for (int32_t i = 0; i < st->layers; i++)
-        TRY(st->layer[i].shape.kind == LAYER_DELTA ? load_delta(f, s, i, &offset)
+        TRY(st->layer[i].shape.kind == LAYER_DELTA ? load_delta(f, s, slot, i, &offset)
                                                    : load_pages(f, st, slot, i));
     if (f->at != f->end) return bad(f, "bytes behind its last section");
+    f->at = first;
     return GDN_OK;
 }
 
@@ -308,11 +312,13 @@ static size_t dense_size(const struct state *st)
 static enum gdn_status load_slot(struct source *f, const struct snapshot *s, int32_t *slot)
 {
     struct state *st = s->state;
+    TRY(load_layers(f, s, -1));
     const int32_t spare = state_slot_take(st);
     if (spare < 0)
         return error_set(f->err, GDN_ERR_MEMORY, "%s: no free slot to load into (there are %d)",
                          f->path, st->slots);
-    enum gdn_status status = load_layers(f, s, spare);
+    enum gdn_status status = state_reserve(st, spare, s->position, f->err);
+    if (status == GDN_OK) status = load_layers(f, s, spare);
     if (status == GDN_OK) {
         snapshot_fill(s, spare);
         status = st->device->status;

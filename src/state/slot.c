@@ -216,3 +216,42 @@ void state_export(const struct state *st, int32_t slot, int32_t layer, double *d
         if (length > BLOCK) put_entries(d, slot, BLOCK, length - BLOCK, hv, S);
     }
 }
+
+enum gdn_status state_place(struct state *st, int32_t slot, int32_t position, struct gdn_error *err)
+{
+    struct slot *s = &st->slot[slot];
+    if (s->position != 0 || position < 0 || position > st->row_pages * PAGE)
+        return error_set(err, GDN_ERR_USAGE, "place: found position %d in a slot at %d, need 0 to "
+                         "%d in one at 0", position, s->position, st->row_pages * PAGE);
+    s->position = s->finite = position;
+    s->drafted = 0;
+    for (int32_t i = 0; i < st->layers; i++)
+        if (st->layer[i].shape.kind == LAYER_DELTA)
+            st->device->upload(st->device, st->layer[i].delta.base + slot, &position,
+                               sizeof position);
+    return GDN_OK;
+}
+
+enum gdn_status state_import(struct state *st, int32_t slot, int32_t layer, const double *dense,
+                             const float *inputs, struct gdn_error *err)
+{
+    const struct layer_state *l = &st->layer[layer];
+    const struct conv_slots *c = &l->conv;
+    const int32_t position = st->slot[slot].position;
+    if (state_length(st, slot) > 0)
+        return error_set(err, GDN_ERR_USAGE, "import: the slot has moved on from its origin");
+    anchor_own(st, slot);
+    st->device->anchor_pack(&l->delta, slot, dense);
+    const int32_t history = l->shape.taps - 1;
+    for (int32_t i = 0; inputs && i < history && i < position; i++) {
+        const int32_t p = position - 1 - i;
+        for (int64_t channel = 0; channel < c->C; channel++) {
+            const int64_t at = ((int64_t)slot * c->ring + p % c->ring) * c->C + channel;
+            char element[sizeof(double)];
+            dtype_store(element, c->dtype, 0, (double)inputs[(int64_t)(history - 1 - i) * c->C + channel]);
+            st->device->upload(st->device, (char *)c->x + dtype_size(c->dtype) * (size_t)at, element,
+                               dtype_size(c->dtype));
+        }
+    }
+    return GDN_OK;
+}

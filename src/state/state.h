@@ -116,6 +116,14 @@ int32_t state_fork(struct state *state, int32_t slot);
 /* S at the slot's position, dense [Hv, Dv, Dk] in double: anchor and log put together. */
 void state_export(const struct state *state, int32_t slot, int32_t layer, double *dense);
 
+/* An empty slot stands at `position` from now on, with empty logs: its origin, where its blocks of
+ * 16 begin. Then the state of each layer there: S as above, rounded to the anchor's type, and the last
+ * taps - 1 inputs of the convolution, oldest first (NULL: zeros). */
+enum gdn_status state_place(struct state *state, int32_t slot, int32_t position,
+                            struct gdn_error *err);
+enum gdn_status state_import(struct state *state, int32_t slot, int32_t layer, const double *dense,
+                             const float *inputs, struct gdn_error *err);
+
 /* ---- storage types ------------------------------------------------------------------------------ */
 
 struct state_change {

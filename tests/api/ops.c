@@ -1,4 +1,5 @@
-/* Forward calls of gdn/ops.h against the recurrence in double: types, layouts, gates, masks, pools. */
+/* Forward calls of delta in gdn/ops.h against the recurrence in double: types, layouts, gates,
+ * masks, pools. */
 #include "api/ops_lab.h"
 
 #include "base/memory.h"
@@ -60,11 +61,8 @@ static void every_layout(void **state)
     for (int i = 0; i < 5; i++)
         for (int how = 0; how < LAYOUTS; how++)
             for (int channel = 0; channel < 2; channel++)
-                proves_everywhere(&(struct delta_shape){.rows = *rows[i],
-                                                        .Hk = 2,
-                                                        .Hv = 4,
-                                                        .Dk = 12,
-                                                        .Dv = 20,
+                proves_everywhere(&(struct delta_shape){.rows = *rows[i], .Hk = 2, .Hv = 4,
+                                                        .Dk = 12, .Dv = 20,
                                                         .layout = (enum layout)how,
                                                         .channel_gate = channel},
                                   (uint64_t)(i * 10 + how));
@@ -107,16 +105,9 @@ static void double_is_double(void **state)
     gdn_ops *ref = lab_open("ref", 1, 0);
     for (int i = 0; i < 8; i++)
         proves(ref,
-               &(struct delta_shape){.rows = i & 1 ? masked : lengths,
-                                     .Hk = 1,
-                                     .Hv = 2,
-                                     .Dk = 9,
-                                     .Dv = 6,
-                                     .act = GDN_F64,
-                                     .gate = GDN_F64,
-                                     .state = GDN_F64,
-                                     .l2norm = i & 2,
-                                     .channel_gate = i & 4},
+               &(struct delta_shape){.rows = i & 1 ? masked : lengths, .Hk = 1, .Hv = 2, .Dk = 9,
+                                     .Dv = 6, .act = GDN_F64, .gate = GDN_F64, .state = GDN_F64,
+                                     .l2norm = i & 2, .channel_gate = i & 4},
                3, 1e-13);
     gdn_ops_close(ref);
 }
@@ -146,12 +137,8 @@ static void empty_calls(void **state)
                                     {.B = 2, .T = 3, .mask = none}};
     for (int i = 0; i < 5; i++)
         for (int wide = 0; wide < 2; wide++)
-            proves_everywhere(&(struct delta_shape){.rows = rows[i],
-                                                    .Hk = 1,
-                                                    .Hv = 2,
-                                                    .Dk = 4,
-                                                    .Dv = 3,
-                                                    .state = wide ? GDN_F32 : GDN_BF16},
+            proves_everywhere(&(struct delta_shape){.rows = rows[i], .Hk = 1, .Hv = 2, .Dk = 4,
+                                                    .Dv = 3, .state = wide ? GDN_F32 : GDN_BF16},
                               1);
 }
 
@@ -253,13 +240,8 @@ static void pool_in_place(void **state)
         struct gdn_rows rows = i & 1 ? masked : lengths;
         rows.slots = slots[i % 5];
         rows.pool = 7;
-        const struct delta_shape s = {.rows = rows,
-                                      .Hk = 1,
-                                      .Hv = 2,
-                                      .Dk = 32,
-                                      .Dv = 40,
-                                      .l2norm = true,
-                                      .state = i & 2 ? GDN_BF16 : GDN_F32,
+        const struct delta_shape s = {.rows = rows, .Hk = 1, .Hv = 2, .Dk = 32, .Dv = 40,
+                                      .l2norm = true, .state = i & 2 ? GDN_BF16 : GDN_F32,
                                       .layout = i & 4 ? GAPS : DENSE};
         struct delta_case c;
         struct box o, S1, old;
@@ -328,13 +310,8 @@ static void cut_calls_chain(void **state)
         const bool channel = i >= 3;
         struct delta_case c;
         delta_open(&c,
-                   &(struct delta_shape){.rows = {.B = 1, .T = T},
-                                         .Hk = 1,
-                                         .Hv = 2,
-                                         .Dk = 32,
-                                         .Dv = 32,
-                                         .l2norm = true,
-                                         .channel_gate = channel},
+                   &(struct delta_shape){.rows = {.B = 1, .T = T}, .Hk = 1, .Hv = 2, .Dk = 32,
+                                         .Dv = 32, .l2norm = true, .channel_gate = channel},
                    11);
         struct box o = box_open(GDN_F32, DENSE, 4, 1, T, 2, 32);
         struct box S = box_open(GDN_F32, DENSE, 4, 1, 2, 32, 32);

@@ -331,18 +331,10 @@ static void huge_sizes(void **state)
     (void)state;
     for (int device = 0; device < 2; device++) {
         gdn_ops *ops = lab_open(device ? "cpu" : "ref", 1, GDN_ISA_ALL);
-        struct gdn_delta c = {.rows = {.B = 1, .T = 1 << 30},
-                              .Hk = 1 << 14,
-                              .Hv = 1 << 14,
-                              .Dk = 1 << 14,
-                              .Dv = 1 << 14,
-                              .q.data = strange,
-                              .k.data = strange,
-                              .v.data = strange,
-                              .g.data = strange,
-                              .o.data = strange,
-                              .channel_gate = true,
-                              .l2norm = true};
+        struct gdn_delta c = {.rows = {.B = 1, .T = 1 << 30}, .Hk = 1 << 14, .Hv = 1 << 14,
+                              .Dk = 1 << 14, .Dv = 1 << 14, .q.data = strange, .k.data = strange,
+                              .v.data = strange, .g.data = strange, .o.data = strange,
+                              .channel_gate = true, .l2norm = true};
         struct gdn_error err = {0};
         size_t bytes;
         const struct gdn_delta_gradient w = {
@@ -369,21 +361,11 @@ static void S2_09_and_10_memory_of_the_backward(void **state)
 {
     (void)state;
     gdn_ops *ops = lab_open("cpu", 1, GDN_ISA_ALL);
-    struct gdn_delta c = {.rows = {.B = 1, .T = 1024},
-                          .Hk = 1,
-                          .Hv = 1,
-                          .Dk = 128,
-                          .Dv = 128,
-                          .q.data = strange,
-                          .k.data = strange,
-                          .v.data = strange,
-                          .g.data = strange,
-                          .beta.data = strange};
-    const struct gdn_delta_gradient w = {.o.data = strange,
-                                         .q.data = strange,
-                                         .k.data = strange,
-                                         .v.data = strange,
-                                         .g.data = strange,
+    struct gdn_delta c = {.rows = {.B = 1, .T = 1024}, .Hk = 1, .Hv = 1, .Dk = 128, .Dv = 128,
+                          .q.data = strange, .k.data = strange, .v.data = strange,
+                          .g.data = strange, .beta.data = strange};
+    const struct gdn_delta_gradient w = {.o.data = strange, .q.data = strange, .k.data = strange,
+                                         .v.data = strange, .g.data = strange,
                                          .beta.data = strange};
     size_t some, more;
     assert_int_equal(gdn_delta_workspace(ops, &c, &w, &some, NULL), GDN_OK);
@@ -464,21 +446,9 @@ static void small_ones_refuse(void **state)
     gdn_ops *ops = lab_open("cpu", 1, GDN_ISA_ALL);
     for (size_t i = 0; i < 1 + sizeof small_refusals / sizeof *small_refusals; i++) {
         struct small s = {
-            .conv = {.rows = {.B = 1, .T = 2},
-                     .C = 4,
-                     .W = 3,
-                     .x.data = in,
-                     .w.data = in,
-                     .tail_in.data = in,
-                     .y.data = out,
-                     .tail_out.data = out + 16},
-            .gate = {.B = 1,
-                     .T = 2,
-                     .Hv = 2,
-                     .Dk = 2,
-                     .a.data = in,
-                     .b.data = in,
-                     .g.data = out,
+            .conv = {.rows = {.B = 1, .T = 2}, .C = 4, .W = 3, .x.data = in, .w.data = in,
+                     .tail_in.data = in, .y.data = out, .tail_out.data = out + 16},
+            .gate = {.B = 1, .T = 2, .Hv = 2, .Dk = 2, .a.data = in, .b.data = in, .g.data = out,
                      .beta.data = out + 32},
             .unit = {.B = 1, .T = 2, .H = 1, .D = 4, .x.data = in, .y.data = out},
             .norm = {.B = 1, .T = 2, .H = 1, .D = 4, .x.data = in, .w.data = in, .y.data = out}};

@@ -144,20 +144,11 @@ static void S2_11_and_13_all_gradients_are_the_slopes(void **state)
     const struct gdn_rows *rows[] = {&ragged, &masked, &square};
     for (int i = 0; i < 48; i++) {
         struct loss l;
-        const struct delta_shape s = {.rows = *rows[i % 3],
-                                      .Hk = 1 + i % 2,
-                                      .Hv = 2 + 2 * (i / 6 % 2),
-                                      .Dk = 5,
-                                      .Dv = 3,
-                                      .act = GDN_F64,
-                                      .gate = GDN_F64,
-                                      .state = GDN_F64,
-                                      .channel_gate = i & 4,
-                                      .l2norm = i & 8,
-                                      .no_gate = i % 7 == 6,
-                                      .no_beta = i % 5 == 4,
-                                      .no_state = i % 9 == 8,
-                                      .scale = i & 16 ? 0.7 : 0,
+        const struct delta_shape s = {.rows = *rows[i % 3], .Hk = 1 + i % 2,
+                                      .Hv = 2 + 2 * (i / 6 % 2), .Dk = 5, .Dv = 3, .act = GDN_F64,
+                                      .gate = GDN_F64, .state = GDN_F64, .channel_gate = i & 4,
+                                      .l2norm = i & 8, .no_gate = i % 7 == 6, .no_beta = i % 5 == 4,
+                                      .no_state = i % 9 == 8, .scale = i & 16 ? 0.7 : 0,
                                       .layout = (enum layout)(i % LAYOUTS)};
         loss_open(&l, &s, GDN_F64, 1, (uint64_t)i);
         run(&l, ref);
@@ -198,17 +189,10 @@ static void the_cpu_agrees(void **state)
     const struct gdn_rows *rows[] = {&ragged, &masked, &square};
     for (int i = 0; i < 60; i++) {
         const int act = i % 4 == 3 ? GDN_BF16 : GDN_F32;
-        const struct delta_shape s = {.rows = *rows[i % 3],
-                                      .Hk = 1 + i % 2,
-                                      .Hv = 2,
-                                      .Dk = i & 1 ? 32 : 7,
-                                      .Dv = i & 2 ? 33 : 16,
-                                      .act = act,
-                                      .channel_gate = i & 4,
-                                      .l2norm = i & 8,
-                                      .no_gate = i % 7 == 6,
-                                      .no_beta = i % 5 == 4,
-                                      .no_state = i % 9 == 8,
+        const struct delta_shape s = {.rows = *rows[i % 3], .Hk = 1 + i % 2, .Hv = 2,
+                                      .Dk = i & 1 ? 32 : 7, .Dv = i & 2 ? 33 : 16, .act = act,
+                                      .channel_gate = i & 4, .l2norm = i & 8, .no_gate = i % 7 == 6,
+                                      .no_beta = i % 5 == 4, .no_state = i % 9 == 8,
                                       .scale = i & 16 ? 0.7 : 0,
                                       .state = i & 32 ? GDN_BF16 : GDN_F32,
                                       .layout = (enum layout)(i % LAYOUTS)};
@@ -250,10 +234,7 @@ static void S2_17_to_20_groups_chunks_short_rows_both_gates(void **state)
     static const int32_t lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 70, 96, 130, 171};
     for (int i = 0; i < 24; i++) {
         const struct delta_shape s = {.rows = {.B = 1 + i % 4, .T = lengths[i / 2]},
-                                      .Hk = 1 + i % 2,
-                                      .Hv = 3 * (1 + i % 2),
-                                      .Dk = 16,
-                                      .Dv = 8,
+                                      .Hk = 1 + i % 2, .Hv = 3 * (1 + i % 2), .Dk = 16, .Dv = 8,
                                       .channel_gate = i % 2};
         agree(&s, GDN_F32, 1, 2e-6, false, (uint64_t)i);
     }
@@ -364,7 +345,7 @@ static void S2_28_and_29_the_same_bits_every_time(void **state)
     loss_close(&first);
 }
 
-/* Gradients that are not wanted change nothing in those that are; narrower ones are those rounded. */
+/* Gradients that are not wanted change nothing in those that are; narrower ones are rounded. */
 static void any_of_the_gradients(void **state)
 {
     (void)state;

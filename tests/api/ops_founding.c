@@ -1,6 +1,6 @@
-/* The founding behaviours (S0 state in the activations' type, S1 bf16 states, S4 calls on a populated
- * cache) as they show in dense calls of gdn/ops.h; the gradients' are in ops_backward.c, the
- * convolution's in ops_parts.c. */
+/* The founding behaviours (S0 state in the activations' type, S1 bf16 states, S4 calls on a
+ * populated cache) as they show in dense calls of gdn/ops.h; the gradients' are in ops_backward.c,
+ * the convolution's in ops_parts.c. */
 #include "api/ops_lab.h"
 
 static const uint32_t masks[] = {0, GDN_ISA_AVX2, GDN_ISA_AVX2 | GDN_ISA_AVX512, GDN_ISA_ALL};
@@ -30,14 +30,9 @@ static void trial_close(struct trial *t)
     delta_close(&t->c);
 }
 
-static const struct delta_shape bf16_on_f32 = {.rows = {.B = 2, .T = 20},
-                                               .Hk = 2,
-                                               .Hv = 4,
-                                               .Dk = 32,
-                                               .Dv = 64,
-                                               .act = GDN_BF16,
-                                               .state = GDN_F32,
-                                               .l2norm = true};
+static const struct delta_shape bf16_on_f32 = {.rows = {.B = 2, .T = 20}, .Hk = 2, .Hv = 4,
+                                               .Dk = 32, .Dv = 64, .act = GDN_BF16,
+                                               .state = GDN_F32, .l2norm = true};
 
 /* ---- S0: two types in one call --------------------------------------------------------------- */
 
@@ -225,18 +220,9 @@ static void S0_12_a_state_is_value_by_key(void **state)
                 float q[Dk] = {0}, k[Dk] = {0}, v[Dv] = {0}, S[Dv * Dk] = {0}, o[Dv], S1[Dv * Dk];
                 q[d] = 1;
                 S[j * Dk + d] = 2;
-                struct gdn_delta call = {.rows = {.B = 1, .T = 1},
-                                         .Hk = 1,
-                                         .Hv = 1,
-                                         .Dk = Dk,
-                                         .Dv = Dv,
-                                         .q.data = q,
-                                         .k.data = k,
-                                         .v.data = v,
-                                         .S0.data = S,
-                                         .o.data = o,
-                                         .S1.data = S1,
-                                         .scale = 1};
+                struct gdn_delta call = {.rows = {.B = 1, .T = 1}, .Hk = 1, .Hv = 1, .Dk = Dk,
+                                         .Dv = Dv, .q.data = q, .k.data = k, .v.data = v,
+                                         .S0.data = S, .o.data = o, .S1.data = S1, .scale = 1};
                 FORWARD(delta, ops, &call);
                 for (int i = 0; i < Dv; i++) assert_true(o[i] == (i == j ? 2 : 0));
                 assert_memory_equal(S, S1, sizeof S);

@@ -1,5 +1,5 @@
-/* ops_lab.h: what the tests of gdn/ops.h share: the caller's arrays in hostile memory, workspaces of
- * exactly the size asked for, and the recurrence once more, in double, straight from its formula. */
+/* ops_lab.h: what the tests of gdn/ops.h share: the caller's arrays in hostile memory, workspaces
+ * of exactly the size asked for, and the recurrence once more, in double, from its formula. */
 #ifndef TESTS_API_OPS_LAB_H
 #define TESTS_API_OPS_LAB_H
 
@@ -199,7 +199,8 @@ LAB double box_largest(const struct box *y)
 #define assert_near(x, y, limit)                                                                 \
     do {                                                                                         \
         const double found_ = box_distance((x), (y));                                            \
-        if (!(found_ <= (limit))) fail_msg("%s and %s are %g apart, need %g", #x, #y, found_, (double)(limit)); \
+        if (!(found_ <= (limit)))                                                                \
+            fail_msg("%s and %s: %g apart, need %g", #x, #y, found_, (double)(limit));           \
     } while (0)
 
 /* ---- calls ----------------------------------------------------------------------------------- */

@@ -361,11 +361,8 @@ static void gate_formula(const struct gate *c, struct box *g, struct box *beta)
 
 static struct gdn_gate gate_case(int k)
 {
-    return (struct gdn_gate){.B = 1 + k % 3,
-                             .T = k % 4 == 3 ? 0 : 1 + 23 * (k % 4),
-                             .Hv = 1 + k % 5,
-                             .Dk = k & 1 ? 0 : 19,
-                             .lower_bound = k & 2 ? -5 : 0,
+    return (struct gdn_gate){.B = 1 + k % 3, .T = k % 4 == 3 ? 0 : 1 + 23 * (k % 4),
+                             .Hv = 1 + k % 5, .Dk = k & 1 ? 0 : 19, .lower_bound = k & 2 ? -5 : 0,
                              .beta_scale = k & 4 ? 2 : 0};
 }
 
@@ -466,15 +463,8 @@ static void norm_open(struct norm *c, int kind, int32_t B, int32_t T, int32_t H,
     c->unit = (struct gdn_l2norm){.B = B, .T = T, .H = H, .D = D, .x = c->x.a, .y = c->y.a,
                                   .scale = seed & 1 ? 0.3 : 0, .eps = seed & 2 ? 1e-3 : 0};
     c->dunit = (struct gdn_l2norm_gradient){c->dy.a, c->dx.a};
-    c->call = (struct gdn_norm){.B = B,
-                                .T = T,
-                                .H = H,
-                                .D = D,
-                                .x = c->x.a,
-                                .w = c->weight.a,
-                                .y = c->y.a,
-                                .eps = seed & 2 ? 1e-3 : 0,
-                                .centred = kind == 2,
+    c->call = (struct gdn_norm){.B = B, .T = T, .H = H, .D = D, .x = c->x.a, .w = c->weight.a,
+                                .y = c->y.a, .eps = seed & 2 ? 1e-3 : 0, .centred = kind == 2,
                                 .gate = kind == 3   ? GDN_SILU
                                         : kind == 4 ? GDN_SIGMOID
                                                     : GDN_UNGATED};

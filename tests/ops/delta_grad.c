@@ -26,7 +26,7 @@ static void lengths_holds(struct ways *w, struct verdict *v)
 {
     static const int length[] = {1, 2, 15, 16, 17, 63, 64, 65, 70, 96, 130};
     static const int widths[] = {32, 48, 33, 64, 16, 7, 96};
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const int types[] = {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     for (int i = 0; i < 22; i++) {
         const int T = length[i / 2], n[4] = {T, T, T, T};
         const struct shape s = {.B = T < 3 ? 4 : 1 + i % 4, .Hk = 1 + i / 2 % 2,

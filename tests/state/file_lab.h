@@ -10,9 +10,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/hash.h"
+#include "file_craft.h"
 #include "lab.h"
-#include "state/file.h"
 
 enum { OLD, NEW, FILE_SLOTS = 3 }; /* a slot for each sequence, one to load into */
 
@@ -28,13 +27,6 @@ struct file_lab {
     char folder[64], path[80], temp[96];
     struct gdn_error err;
 };
-
-static const struct layer_shape file_small[] = {
-    {.kind = LAYER_DELTA, .Hk = 1, .Hv = 2, .Dk = 4, .Dv = 8, .taps = 2},
-    {.kind = LAYER_ATTN, .Hkv = 1, .D = 4},
-    {.kind = LAYER_DELTA, .Hk = 1, .Hv = 1, .Dk = 4, .Dv = 4, .taps = 4, .channel_gate = true},
-};
-enum { FILE_SMALL = sizeof file_small / sizeof *file_small };
 
 /* 3.7 MiB: four blocks. */
 static const struct layer_shape file_large[] = {
@@ -223,7 +215,7 @@ static inline void file_record(struct state_record *r, int32_t position, int32_t
 {
     *r = (struct state_record){.position = position, .best_count = best,
                                .best_lse = 1.5f + (float)position};
-    memset(r->model, 7, sizeof r->model);
+    memset(r->model, FILE_MODEL, sizeof r->model);
     r->tokens = mem_take((size_t)position * sizeof *r->tokens);
     assert_non_null(r->tokens);
     for (int32_t i = 0; i < position; i++) r->tokens[i] = position + 3 * i;
@@ -238,7 +230,9 @@ static const struct state_options file_options = {.slots = FILE_SLOTS, .entries 
                                                   .anchor = DTYPE_F32};
 
 /* Sequences of 21 and 80 tokens: logs of 5 and 16 entries. */
-static inline void file_lab_open(struct file_lab *f, const struct layer_shape *shape, int32_t layers)
+static inline void file_lab_open_as(struct file_lab *f, const struct layer_shape *shape,
+                                    int32_t layers, const char *device,
+                                    const struct state_options *options)
 {
     const int32_t position[2] = {21, 80};
     *f = (struct file_lab){0};
@@ -248,9 +242,9 @@ static inline void file_lab_open(struct file_lab *f, const struct layer_shape *s
     assert_non_null(mkdtemp(f->folder));
     snprintf(f->path, sizeof f->path, "%s/f", f->folder);
     snprintf(f->temp, sizeof f->temp, "%s.gdn-tmp", f->path);
-    f->device = device_open("cpu", 1, ~0u, &f->err);
+    f->device = device_open(device, 1, ~0u, &f->err);
     assert_non_null(f->device);
-    if (state_open(&f->state, f->device, shape, layers, &file_options, &f->err) != GDN_OK)
+    if (state_open(&f->state, f->device, shape, layers, options, &f->err) != GDN_OK)
         fail_msg("%s", f->err.text);
     assert_true(f->device->arena_open(f->device, &f->scratch, 1 << 20));
     for (int i = 0; i < 2; i++) {
@@ -266,6 +260,11 @@ static inline void file_lab_open(struct file_lab *f, const struct layer_shape *s
         assert_non_null(f->image[i]);
     }
     assert_int_equal(unlink(f->path), 0);
+}
+
+static inline void file_lab_open(struct file_lab *f, const struct layer_shape *shape, int32_t layers)
+{
+    file_lab_open_as(f, shape, layers, "cpu", &file_options);
 }
 
 static inline void file_lab_close(struct file_lab *f)

@@ -20,7 +20,7 @@ struct amx_rows {
     enum dtype dtype; /* f32 or bf16; of g and beta f32 */
 };
 
-/* `rows` tokens of one head, at most 48 of them outside a whole chunk. Dk and Dv: multiples of 32. */
+/* `rows` tokens of one head; v and o of one dtype. Dk and Dv: multiples of 32. */
 struct amx_head {
     struct amx_rows q, k, v, g, beta, o;
     int64_t rows;

@@ -43,33 +43,33 @@ TILE_INLINE void multiply_negative(float *to, const float *l, const float *a)
     }
 }
 
-/* c->solve (L of both halves) to the tiles c->a, times beta of their columns. */
-static void make_inverse(const struct chunk *c)
+/* m->solve (L of both halves) to the tiles c->a, times beta of their columns. */
+static void make_inverse(const struct amx *m, const struct chunk *c)
 {
     for (int i = 0; i < 16; i++) {
         const __m512 one = _mm512_maskz_mov_ps((__mmask16)(1u << i), _mm512_set1_ps(1.0f));
         for (int b = 0; b < ROW_BLOCKS; b++) {
-            const float *l = c->solve + b / 2 * SOLVE_FLOATS + b % 2 * TILE_FLOATS + i * 16;
-            float *x = c->inverse + b * TILE_FLOATS;
+            const float *l = m->solve + b / 2 * SOLVE_FLOATS + b % 2 * TILE_FLOATS + i * 16;
+            float *x = m->inverse + b * TILE_FLOATS;
             _mm512_store_ps(x + i * 16, substitute(one, l, x, i));
         }
     }
     for (int half = 0; half < 2; half++) {
-        float *s = c->solve + half * SOLVE_FLOATS;
+        float *s = m->solve + half * SOLVE_FLOATS;
         multiply_negative(s + 3 * TILE_FLOATS, s + 2 * TILE_FLOATS,
-                          c->inverse + 2 * half * TILE_FLOATS);
+                          m->inverse + 2 * half * TILE_FLOATS);
     }
     for (int i = 0; i < 16; i++)
         for (int half = 0; half < 2; half++) {
-            const float *s = c->solve + half * SOLVE_FLOATS, *l = s + TILE_FLOATS + i * 16;
-            float *x = c->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
+            const float *s = m->solve + half * SOLVE_FLOATS, *l = s + TILE_FLOATS + i * 16;
+            float *x = m->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
             _mm512_store_ps(x + i * 16, substitute(_mm512_load_ps(x + i * 16), l, x, i));
         }
     for (int half = 0; half < 2; half++) {
-        const __m512 beta0 = _mm512_load_ps(c->beta + 32 * half);
-        const __m512 beta1 = _mm512_load_ps(c->beta + 32 * half + 16);
-        const float *top = c->inverse + 2 * half * TILE_FLOATS, *low = top + TILE_FLOATS;
-        const float *corner = c->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
+        const __m512 beta0 = _mm512_load_ps(m->beta + 32 * half);
+        const __m512 beta1 = _mm512_load_ps(m->beta + 32 * half + 16);
+        const float *top = m->inverse + 2 * half * TILE_FLOATS, *low = top + TILE_FLOATS;
+        const float *corner = m->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
         uint16_t *a = c->a + 2 * half * TILE_HALVES;
         for (int i = 0; i < 16; i++) {
             const __m512 x = _mm512_mul_ps(_mm512_load_ps(top + i * 16), beta0);
@@ -83,10 +83,10 @@ static void make_inverse(const struct chunk *c)
 
 /* Row i of block b of the gated products (f32, one vector for each block j <= b): k.k goes times beta
  * to the half's own solve, as it is to the first half's share of W; q.k to P. */
-TILE_INLINE void place_row(const struct chunk *c, int b, int i, const __m512 *l, const __m512 *p)
+TILE_INLINE void place_row(const struct amx *m, const struct chunk *c, int b, int i, const __m512 *l, const __m512 *p)
 {
-    const __m512 zero = _mm512_setzero_ps(), beta = _mm512_set1_ps(c->beta[16 * b + i]);
-    float *solve = c->solve + b / 2 * SOLVE_FLOATS;
+    const __m512 zero = _mm512_setzero_ps(), beta = _mm512_set1_ps(m->beta[16 * b + i]);
+    float *solve = m->solve + b / 2 * SOLVE_FLOATS;
     uint16_t *to = c->p + 2 * b * TILE_HALVES + i * 32;
     _mm512_store_ps(solve + b % 2 * TILE_FLOATS + i * 16, _mm512_mul_ps(l[b], beta));
     if (b % 2) _mm512_store_ps(solve + 2 * TILE_FLOATS + i * 16, _mm512_mul_ps(l[b - 1], beta));

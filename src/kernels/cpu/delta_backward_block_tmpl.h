@@ -64,26 +64,31 @@ static void exp_all(float *x, int n)
 
 /* ---- grams: M and P -------------------------------------------------------------------------- */
 
-/* out[i][j] = E[i][j] a_i . k_j. Sums over many lanes keep two more bits than one chain: with one
- * key over and over, an error here is the same in every pair, and grows with each token. */
+/* out[i][j] = a_i . k_j, 4 x 4. Sums over many lanes keep two more bits than one chain: with one key
+ * over and over, an error here is the same in every pair, and grows with each token. */
+static void dots(float *out, const float *a, const float *k, int K)
+{
+    struct vf16 x[16] = {0};
+    for (int c = 0; c < K; c += 16)
+        VF_UNROLL
+        for (int l = 0; l < 16; l++)
+            VF_UNROLL
+            for (int p = 0; p < VF16; p++)
+                x[l].part[p] = vf_fma(vf_load(a + l / 4 * K + c + VL * p),
+                                      vf_load(k + l % 4 * K + c + VL * p), x[l].part[p]);
+    sums16(out, x);
+}
+
+/* out[i][j] = E[i][j] a_i . k_j, the diagonal with it or not. */
 static void dots_lower(float *out, const float *a, const struct block *b, int K, int diagonal)
 {
     for (int i = 0; i < 16; i += 4)
         for (int j = 0; j < 16; j += 4) {
-            struct vf16 x[16] = {0};
-            float dots[16];
-            for (int c = 0; j <= i && c < K; c += 16)
-                VF_UNROLL
-                for (int l = 0; l < 16; l++)
-                    VF_UNROLL
-                    for (int p = 0; p < VF16; p++)
-                        x[l].part[p] = vf_fma(vf_load(a + (i + l / 4) * K + c + VL * p),
-                                              vf_load(b->k + (j + l % 4) * K + c + VL * p),
-                                              x[l].part[p]);
-            sums16(dots, x);
+            float tile[16];
+            if (j <= i) dots(tile, a + i * K, b->k + j * K, K);
             for (int l = 0; l < 16; l++) {
                 const int row = i + l / 4, column = j + l % 4, at = 16 * row + column;
-                out[at] = column < row + diagonal ? dots[l] * b->E[at] : 0.0f;
+                out[at] = column < row + diagonal ? tile[l] * b->E[at] : 0.0f;
             }
         }
 }
@@ -99,45 +104,8 @@ static void grams_scalar(struct block *b, int K, bool whole)
     if (whole) dots_lower(b->P, b->q, b, K, 1);
 }
 
-/* `key` [K] is decayed by token i's gate and meets that token's k and, in p, its q. */
-VF_INLINE void meet_key(struct vf16 *m, struct vf16 *p, float *key, const struct block *b, int i,
-                        int K, const bool whole)
-{
-    struct vf16 x = {0}, y = {0};
-    for (int c = 0; c < K; c += 16)
-        VF_UNROLL
-        for (int l = 0; l < VF16; l++) {
-            const int at = c + l * VL;
-            const vf k = vf_mul(vf_load(key + at), vf_load(b->e + i * K + at));
-            vf_store(key + at, k);
-            x.part[l] = vf_fma(k, vf_load(b->k + i * K + at), x.part[l]);
-            if (whole) y.part[l] = vf_fma(k, vf_load(b->q + i * K + at), y.part[l]);
-        }
-    *m = x;
-    *p = y;
-}
-
-/* Key j is decayed token by token; `key` [K] holds it. */
-static void grams_channel(struct block *b, float *key, int K, bool whole)
-{
-    float columns[2][256];
-    for (int j = 0; j < 16; j++) {
-        struct vf16 m[16] = {0}, p[16] = {0};
-        memcpy(key, b->k + j * K, (size_t)K * sizeof(float));
-        for (int c = 0; c < K; c += VL)
-            p[j].part[c / VL % VF16] = vf_fma(vf_load(key + c), vf_load(b->q + j * K + c),
-                                              p[j].part[c / VL % VF16]);
-        for (int i = j + 1; i < 16; i++)
-            if (whole)
-                meet_key(&m[i], &p[i], key, b, i, K, true);
-            else
-                meet_key(&m[i], &p[i], key, b, i, K, false);
-        sums16(columns[0] + 16 * j, m);
-        sums16(columns[1] + 16 * j, p);
-    }
-    turn(b->M, 16, columns[0], 16);
-    turn(b->P, 16, columns[1], 16);
-}
+/* The same with a gate for each channel, in delta_backward_channel_tmpl.h. `keys`: [12][K]. */
+static void grams_channel(struct block *b, float *keys, int K, bool whole);
 
 /* (I + M diag(beta))^-1 by forward substitution on the rows of I: row j, once finished, is taken
  * from all that follow it. In double, which costs little here: where beta |k|^2 is near 2 the rows
@@ -177,8 +145,8 @@ static void scale_row(float *row, float by, int n)
     for (int c = 0; c < n; c += VL) vf_store(row + c, vf_mul(vf_load(row + c), vf_set1(by)));
 }
 
-/* k, q, e and beta are there. `whole`: also what only the way back needs. `row`: [K]. */
-static void block_prepare(struct block *b, bool channel, int K, float *row, bool whole)
+/* k, q, e and beta are there. `whole`: also what only the way back needs. `rows`: [16][K]. */
+static void block_prepare(struct block *b, bool channel, int K, float *rows, bool whole)
 {
     run_decay(b, channel, K);
     for (int t = 0; t < 16; t++)
@@ -190,9 +158,9 @@ static void block_prepare(struct block *b, bool channel, int K, float *row, bool
             if (whole) vf_store(b->asked + at, vf_mul(vf_load(b->q + at), since));
         }
     if (channel) {
+        grams_channel(b, rows, K, whole);
         turn_rows(b->kT_since, b->taken, K);
         if (whole) turn_rows(b->kT_until, b->written, K);
-        grams_channel(b, row, K, whole);
     } else {
         turn_rows(b->kT_until, b->k, K);
         grams_scalar(b, K, whole);
@@ -297,78 +265,4 @@ static void rows_scalar(const struct block *b, const struct sums *s, int K)
     gather(s->asked, K, turned, b->k, K, 16, K);
     gather(s->taken, K, keys, b->k, K, 16, K);
     gather(s->taken, K, asked, b->q, K, 16, K);
-}
-
-/* ---- the same with a gate for each channel --------------------------------------------------- */
-
-/* VL channels of a block: key j decayed at token i, and what tokens from i on ask of key j. */
-struct lanes {
-    vf key[16][16], ask[16];
-    vf dq[16], dk[16], dg[16];
-};
-
-static void pairs_forward(struct lanes *x, const struct block *b, const struct sums *s, int K,
-                          int c)
-{
-    for (int i = 0; i < 16; i++) {
-        const vf e = vf_load(b->e + i * K + c), own = vf_load(b->k + i * K + c);
-        vf dq = vf_mul(vf_set1(s->dP[17 * i]), own), dk = vf_zero();
-        for (int j = 0; j < i; j++) {
-            const vf key = vf_mul(x->key[i - 1][j], e);
-            dq = vf_fma(vf_set1(s->dP[16 * i + j]), key, dq);
-            dk = vf_fma(vf_set1(s->dM[16 * i + j]), key, dk);
-            x->key[i][j] = key;
-        }
-        x->key[i][i] = own;
-        x->dq[i] = dq;
-        x->dk[i] = dk;
-    }
-}
-
-static void pairs_backward(struct lanes *x, const struct block *b, const struct sums *s, int K,
-                           int c)
-{
-    for (int j = 0; j < 16; j++) x->ask[j] = vf_zero();
-    for (int i = 15; i >= 0; i--) {
-        const vf e = vf_load(b->e + i * K + c), q = vf_load(b->q + i * K + c);
-        const vf k = x->key[i][i];
-        vf dg = vf_zero();
-        for (int j = 0; j < i; j++) {
-            vf ask = vf_fma(vf_set1(s->dM[16 * i + j]), k, x->ask[j]);
-            ask = vf_fma(vf_set1(s->dP[16 * i + j]), q, ask);
-            dg = vf_fma(x->key[i][j], ask, dg);
-            x->ask[j] = vf_mul(ask, e);
-        }
-        x->dg[i] = dg;
-        x->dk[i] = vf_add(x->dk[i], vf_fma(vf_set1(s->dP[17 * i]), q, x->ask[i]));
-    }
-}
-
-/* Gradients of q, k and g into s->asked, s->taken and s->dg; see gates_scalar. */
-static void finish_channel(const struct block *b, const struct sums *s, int K)
-{
-    struct lanes x;
-    for (int c = 0; c < K; c += VL) {
-        pairs_forward(&x, b, s, K, c);
-        pairs_backward(&x, b, s, K, c);
-        const vf met = vf_load(s->met + c);
-        vf after = vf_zero(), before = vf_zero();
-        for (int t = 15; t >= 0; t--) {
-            const int at = t * K + c;
-            const vf asked = vf_load(s->asked + at), taken = vf_load(s->taken + at);
-            after = vf_fma(vf_load(b->asked + at), asked, after);
-            after = vf_fma(vf_load(b->taken + at), taken, after);
-            x.dg[t] = vf_add(x.dg[t], vf_add(after, met));
-        }
-        for (int t = 0; t < 16; t++) {
-            const int at = t * K + c;
-            const vf since = vf_load(b->since + at), written = vf_load(s->written + at);
-            const vf left = vf_mul(vf_set1(b->beta[t]), vf_load(b->until + at));
-            const vf dk = vf_sub(vf_mul(written, left), vf_mul(vf_load(s->taken + at), since));
-            vf_store(s->dg + at, vf_add(x.dg[t], before));
-            vf_store(s->asked + at, vf_fma(vf_load(s->asked + at), since, x.dq[t]));
-            vf_store(s->taken + at, vf_add(dk, x.dk[t]));
-            before = vf_fma(vf_load(b->written + at), written, before);
-        }
-    }
 }

@@ -24,6 +24,7 @@
 #include "kernels/cpu/delta_backward_rows_tmpl.h"
 #include "kernels/cpu/delta_backward_tiles_tmpl.h"
 #include "kernels/cpu/delta_backward_block_tmpl.h"
+#include "kernels/cpu/delta_backward_channel_tmpl.h"
 
 enum { BLOCKS = 4, CHUNK = 16 * BLOCKS, STRIP_ROWS = 32 };
 

@@ -1,11 +1,11 @@
 /* linear_backward_tmpl.h: the product of linear_backward.h in the words of a vector vocabulary.
  *
- * A thread takes 512 columns of some rows, 256 p at a time: `a` is packed once in tiles of TALL rows,
- * `b` in panels of WIDE vectors, brought to f32; a tile times a panel stays in registers.
+ * A thread takes 512 columns of some rows, 256 p at a time: `a` is packed in tiles of TALL rows, `b`,
+ * brought to f32, in panels of WIDE vectors; a tile times a panel stays in registers.
  *
- *            panel of b [256][WIDE]        in the nearest cache
- *     a   |  tile of c: TALL x WIDE   |    sums in registers, added to c after 256 p
- *     [256][TALL] */
+ *                  panel of b [256][WIDE]     in the nearest cache, both packs in the second
+ *     a            |  tile of c            |
+ *     [256][TALL]  |  TALL x WIDE          |  sums in registers, added to c after 256 p */
 #include "kernels/cpu/linear_backward.h"
 #include "kernels/cpu/row_tmpl.h"
 
@@ -20,7 +20,7 @@ enum {
 
 struct outer_job {
     const struct outer *o;
-    struct cpu_work_rows work; /* a [OUTER_ROWS][OUTER_DEEP], then b [OUTER_DEEP][OUTER_PANEL] */
+    struct cpu_work_rows work; /* [OUTER_ROWS + OUTER_COLUMNS][OUTER_DEEP]: packed a, packed b */
     int64_t column_shares;
 };
 
@@ -42,17 +42,20 @@ static void outer_pack_a(const struct outer *o, int64_t m, int64_t rows, int64_t
     }
 }
 
-/* Columns k.. of rows p..p+P-1 to [P][OUTER_PANEL]; columns that are not there are 0. */
-static void outer_pack_b(const struct outer *o, int64_t k, int64_t p, int64_t P, float *to)
+/* Columns k..stop-1 of rows p..p+P-1 to panels [P][OUTER_PANEL]; columns that are not there are 0.
+ * Row by row: what is far away is read in long runs. */
+static void outer_pack_b(const struct outer *o, int64_t k, int64_t stop, int64_t p, int64_t P,
+                         float *to)
 {
     for (int64_t i = 0; i < P; i++) {
         enum dtype type = o->w ? DTYPE_F32 : o->b->dtype;
         const void *row = o->w ? linear_weight_row(o->w, o->b_first + p + i, &type)
                                : cpu_row(o->b, o->b_first + p + i);
-        for (int64_t v = 0; v < OUTER_WIDE; v++, to += VL) {
-            const int64_t at = k + v * VL, left = o->K - at;
-            vf_store(to, left >= VL ? row_get(type, row, at, VL)
-                                    : left > 0 ? row_get(type, row, at, left) : vf_zero());
+        for (int64_t at = k, v = 0; at < stop || v % OUTER_WIDE != 0; at += VL, v++) {
+            float *vector = to + (v / OUTER_WIDE * P + i) * OUTER_PANEL + v % OUTER_WIDE * VL;
+            const int64_t left = o->K - at;
+            vf_store(vector, left >= VL ? row_get(type, row, at, VL)
+                                        : left > 0 ? row_get(type, row, at, left) : vf_zero());
         }
     }
 }
@@ -91,11 +94,10 @@ static void outer_share(const struct outer *o, int64_t m, int64_t k, float *work
     for (int64_t p = 0; p < o->P; p += OUTER_DEEP) {
         const int64_t P = o->P - p < OUTER_DEEP ? o->P - p : OUTER_DEEP;
         outer_pack_a(o, m, rows, p, P, a);
-        for (int64_t at = k; at < stop; at += OUTER_PANEL) {
-            outer_pack_b(o, at, p, P, b);
+        outer_pack_b(o, k, stop, p, P, b);
+        for (int64_t at = k; at < stop; at += OUTER_PANEL)
             for (int64_t r = 0; r < rows; r += OUTER_TALL)
-                outer_tile(o, a + r * P, b, P, m + r, rows - r, at);
-        }
+                outer_tile(o, a + r * P, b + (at - k) * P, P, m + r, rows - r, at);
     }
 }
 
@@ -112,7 +114,7 @@ static bool outer_run(struct device *device, struct arena *scratch, const struct
 {
     const size_t mark = arena_mark(scratch);
     struct outer_job job = {.o = o};
-    job.work = cpu_take_rows(device, scratch, (OUTER_ROWS + OUTER_PANEL) * OUTER_DEEP);
+    job.work = cpu_take_rows(device, scratch, (OUTER_ROWS + OUTER_COLUMNS) * OUTER_DEEP);
     if (!job.work.data) return false;
     job.column_shares = (o->K + OUTER_COLUMNS - 1) / OUTER_COLUMNS;
     const int64_t row_shares = (o->M + OUTER_ROWS - 1) / OUTER_ROWS;

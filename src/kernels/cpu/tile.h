@@ -44,6 +44,12 @@ TILE_INLINE void tile_load(int t, const void *at, size_t stride)
     __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(t), "r"(at), "r"(stride) : "memory");
 }
 
+/* The same for operands that are read once: they pass by L1, where the state lives. */
+TILE_INLINE void tile_load_once(int t, const void *at, size_t stride)
+{
+    __asm__ volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(t), "r"(at), "r"(stride) : "memory");
+}
+
 TILE_INLINE void tile_store(int t, void *at, size_t stride)
 {
     __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(t), "r"(at), "r"(stride) : "memory");
@@ -70,6 +76,11 @@ static inline void tile_load(int t, const void *at, size_t stride)
 {
     for (size_t r = 0; r < TILE_ROWS; r++)
         memcpy(tile_emulated[t].byte + r * TILE_BYTES, (const char *)at + r * stride, TILE_BYTES);
+}
+
+static inline void tile_load_once(int t, const void *at, size_t stride)
+{
+    tile_load(t, at, stride);
 }
 
 static inline void tile_store(int t, void *at, size_t stride)
