@@ -198,9 +198,11 @@ static enum gdn_status open_temp(struct file_out *out, struct gdn_error *err)
         return error_set(err, GDN_ERR_IO, "%s: cannot create: %s", out->temp, strerror(errno));
     out->stream = call_stream(fd, out->temp);
     if (out->stream) return GDN_OK;
+    const int code = errno;
     call_unlink(out->temp);
     call_close(fd, out->temp);
-    return error_set(err, GDN_ERR_MEMORY, "%s: no memory for a stream", out->path);
+    return error_set(err, code == ENOMEM ? GDN_ERR_MEMORY : GDN_ERR_IO,
+                     "%s: cannot open a stream: %s", out->path, strerror(code));
 }
 
 enum gdn_status file_create(struct file_out *out, const char *path, struct gdn_error *err)

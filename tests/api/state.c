@@ -287,6 +287,7 @@ static void refusals(struct bench *b)
     assert_int_equal(gdn_state_begin(b->state, &(struct gdn_state_piece){slot, 2}, 1, false,
                                      &b->err), GDN_OK);
     assert_int_equal(gdn_state_end(b->state, &b->err), GDN_ERR_USAGE);
+    b->err = (struct gdn_error){0};
     assert_int_equal(gdn_state_begin(b->state, piece, 1, false, &b->err), GDN_ERR_USAGE);
     assert_non_null(strstr(b->err.text, "half-way"));
     gdn_state_slot_give(b->state, slot);
