@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "state/file.h"
@@ -118,7 +119,19 @@ static void take(struct stage *s)
     pages_let_go(&s->state, made.page, made.pages);
 }
 
+static int32_t restored;
+
 static void restore(struct stage *s)
+{
+    restored = -1;
+    must(snapshot_restore(&s->snapshot, &s->state, &restored, POSITION, &s->err) == GDN_OK,
+         s->err.text);
+}
+
+static void give_restored(struct stage *s) { state_slot_give(&s->state, restored); }
+
+/* The slot that goes is zeroed: as many bytes again, and those of its unused entries. */
+static void restore_over(struct stage *s)
 {
     must(snapshot_restore(&s->snapshot, &s->state, &s->slot, POSITION, &s->err) == GDN_OK,
          s->err.text);
@@ -170,6 +183,15 @@ static void plain(struct stage *s)
     must(fsync(fd) == 0 && close(fd) == 0 && rename(temp, s->path) == 0, "write");
 }
 
+/* All of the file into new memory. */
+static void read_plain(struct stage *s)
+{
+    char *data;
+    size_t len;
+    must(file_read(s->path, plain_bytes, &data, &len, &s->err) == GDN_OK, s->err.text);
+    mem_give(data);
+}
+
 static void load(struct stage *s)
 {
     int32_t slot;
@@ -188,29 +210,40 @@ static void fork_slot(struct stage *s)
     state_slot_give(&s->state, fork);
 }
 
+struct contest {
+    const char *name, *against;
+    work *mine, *after, *rival; /* after: not timed */
+    int want;                   /* per cent of the rival's rate; 0: only told */
+};
+
+static double seconds_of(struct stage *s, work *do_it)
+{
+    const double before = seconds();
+    if (do_it) do_it(s);
+    return seconds() - before;
+}
+
 /* Seconds of the best of ROUNDS, each round in turn with its rival. */
-static void race(struct stage *s, work *mine, work *rival, double *best, double *rival_best)
+static void race(struct stage *s, const struct contest *c, double *best, double *rival_best)
 {
     *best = *rival_best = 1e9;
     for (int i = 0; i < ROUNDS; i++) {
-        const double t0 = seconds();
-        mine(s);
-        const double t1 = seconds();
-        if (rival) rival(s);
-        const double t2 = seconds();
-        if (t1 - t0 < *best) *best = t1 - t0;
-        if (t2 - t1 < *rival_best) *rival_best = t2 - t1;
+        const double mine = seconds_of(s, c->mine);
+        if (c->after) c->after(s);
+        const double rival = seconds_of(s, c->rival);
+        if (mine < *best) *best = mine;
+        if (rival < *rival_best) *rival_best = rival;
     }
 }
 
-static void row(struct stage *s, const char *what, work *mine, const char *against, work *rival,
-                double bytes, int want)
+static void row(struct stage *s, const struct contest *c, double bytes)
 {
     double best, other;
-    race(s, mine, rival, &best, &other);
-    printf("%-26s %7.2f ms %7.2f GB/s   %-20s %7.2f ms %7.2f GB/s   %4.0f %%", what, 1e3 * best,
-           1e-9 * bytes / best, against, 1e3 * other, 1e-9 * bytes / other, 100 * other / best);
-    printf(want ? "  (must be %d)\n" : "\n", want);
+    race(s, c, &best, &other);
+    printf("%-26s %7.2f ms %7.2f GB/s   %-20s %7.2f ms %7.2f GB/s   %4.0f %%", c->name, 1e3 * best,
+           1e-9 * bytes / best, c->against, 1e3 * other, 1e-9 * bytes / other, 100 * other / best);
+    if (c->want) printf("  (must be %d)", c->want);
+    printf("\n");
 }
 
 /* ---- lengths ---------------------------------------------------------------------------------------------- */
@@ -266,10 +299,34 @@ static void forks(struct stage *s)
     s->device->copy = count_copy;
     fork_slot(s);
     s->device->copy = copy;
-    race(s, fork_slot, NULL, &best, &none);
+    race(s, &(struct contest){.mine = fork_slot}, &best, &none);
     printf("fork and give back: %.2f ms, %.1f MB copied, %zu bytes of anchors\n", 1e3 * best,
            1e-6 * (double)copied, copied_anchors);
     must(copied_anchors == 0, "a fork copied an anchor");
+}
+
+static void all(struct stage *s)
+{
+    static const struct contest memory[] = {
+        {"snapshot", "memcpy", take, NULL, copy_memory, 70},
+        {"restore", "memcpy", restore, give_restored, copy_memory, 70},
+        {"restore, old slot zeroed", "memcpy", restore_over, NULL, copy_memory, 0},
+        {"snapshot, new memory", "memcpy, new memory", take_new, NULL, copy_new, 0},
+    };
+    static const struct contest disk[] = {
+        {"save", "write and fsync", save, NULL, plain, 60},
+        {"load, slot given back", "read", load, NULL, read_plain, 0},
+    };
+    const double bytes = (double)s->snapshot.bytes, file = (double)file_bytes(s);
+    plain_bytes = (size_t)file;
+    printf("compute %s: snapshot %.1f MB, file %.1f MB\n", dtype_name(s->state.compute),
+           1e-6 * bytes, 1e-6 * file);
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) row(s, &memory[i], bytes);
+    row(s, &disk[0], file);
+    save(s);
+    row(s, &disk[1], file);
+    forks(s);
+    for (int32_t position = 16; position <= 1024; position *= 4) lengths(s, position);
 }
 
 int main(int argc, char **argv)
@@ -278,18 +335,7 @@ int main(int argc, char **argv)
     for (int t = 0; t < 2; t++) {
         struct stage s;
         stage_open(&s, types[t], argc > 1 ? argv[1] : "/tmp");
-        const double bytes = (double)s.snapshot.bytes, file = (double)file_bytes(&s);
-        plain_bytes = (size_t)file;
-        printf("compute %s: snapshot %.1f MB, file %.1f MB\n", dtype_name(types[t]), 1e-6 * bytes,
-               1e-6 * file);
-        row(&s, "snapshot", take, "memcpy", copy_memory, bytes, 70);
-        row(&s, "restore, old slot cleared", restore, "memcpy", copy_memory, bytes, 70);
-        row(&s, "snapshot, new memory", take_new, "memcpy, new memory", copy_new, bytes, 0);
-        row(&s, "save", save, "write and fsync", plain, file, 60);
-        save(&s);
-        row(&s, "load, and give back", load, "memcpy", copy_memory, file, 0);
-        forks(&s);
-        for (int32_t position = 16; position <= 1024; position *= 4) lengths(&s, position);
+        all(&s);
         unlink(s.path);
         stage_close(&s);
     }

@@ -15,10 +15,10 @@
  * change a length. A row's bits depend on the rows before it in its sequence, not on how the rows
  * were cut into passes, nor on other sequences, drafts, snapshots or files.
  *
- * Arrays are dense, row-major and hold the rows of all pieces one after another. x, q, k, v, y and o
- * are of the compute type, g, beta and weights are f32. q is scaled already, k are unit vectors; g is
- * the natural logarithm of the decay, at most 0. S is [Hv, Dv, Dk]. Calls return a status and write
- * a sentence into *err (zeroed before; may be NULL). One thread at a time uses a state. */
+ * Arrays are dense, row-major and hold the rows of all pieces one after another. x, q, k, v, y and
+ * o are of the compute type, g, beta and weights are f32. q is scaled already, k are unit vectors;
+ * g is the natural logarithm of the decay, at most 0. S is [Hv, Dv, Dk]. Calls return a status and
+ * write a sentence into *err (zeroed before; may be NULL). One thread at a time uses a state. */
 #ifndef GDN_STATE_H
 #define GDN_STATE_H
 
@@ -62,7 +62,7 @@ GDN_API int32_t gdn_state_slot_take(gdn_state *state);
 GDN_API void gdn_state_slot_give(gdn_state *state, int32_t slot);
 GDN_API int32_t gdn_state_position(const gdn_state *state, int32_t slot);
 
-/* ---- passes ------------------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 struct gdn_state_piece {
     int32_t slot; /* all different */
@@ -83,7 +83,8 @@ GDN_API enum gdn_status gdn_state_delta(gdn_state *state, int32_t layer, const v
  * one row are as if they had never come, and longer ones leave their slot unusable. */
 GDN_API enum gdn_status gdn_state_end(gdn_state *state, struct gdn_error *err);
 
-/* The first n rows of the last draft: more is clamped, 0 or less changes nothing. Returns how many. */
+/* The first n rows of the last draft: more is clamped, 0 or less changes nothing. Returns how
+ * many. */
 GDN_API int32_t gdn_state_commit(gdn_state *state, int32_t slot, int32_t n);
 /* As if the last n rows had never come; at most gdn_state_rewindable (0..31). */
 GDN_API int32_t gdn_state_rewindable(const gdn_state *state, int32_t slot);
@@ -92,7 +93,7 @@ GDN_API enum gdn_status gdn_state_rewind(gdn_state *state, int32_t slot, int32_t
 /* A second sequence with the same past: a slot, or -1. Anchors are shared until one changes. */
 GDN_API int32_t gdn_state_fork(gdn_state *state, int32_t slot);
 
-/* ---- dense states --------------------------------------------------------------------------------------- */
+/* ---- dense states ---------------------------------------------------------------------------- */
 
 /* S of one layer at the slot's position, in double. */
 GDN_API enum gdn_status gdn_state_export(const gdn_state *state, int32_t slot, int32_t layer,
@@ -106,7 +107,7 @@ GDN_API enum gdn_status gdn_state_import(gdn_state *state, int32_t slot, int32_t
                                          const double *S, const float *inputs,
                                          struct gdn_error *err);
 
-/* ---- put aside -------------------------------------------------------------------------------------------- */
+/* ---- put aside ------------------------------------------------------------------------------- */
 
 typedef struct gdn_state_copy gdn_state_copy;
 /* The committed state of a slot. Of an empty sequence: NULL, and that is fine. */

@@ -7,9 +7,10 @@
 
 enum { CONTEXT = 131072, ROWS = 512, SCRATCH = 1 << 30 };
 
-/* ---- open and close --------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
-static enum gdn_status check_layer(const struct gdn_state_layer *l, int32_t i, struct gdn_error *err)
+static enum gdn_status check_layer(const struct gdn_state_layer *l, int32_t i,
+                                   struct gdn_error *err)
 {
     enum { MOST = 4096 };
     if (l->Hk < 1 || l->Hv < 1 || l->Hv % l->Hk || l->Dk < 1 || l->Dv < 1 || l->taps < 1 ||
@@ -99,7 +100,7 @@ void gdn_state_close(gdn_state *s)
 
 int64_t gdn_state_bytes(const gdn_state *s) { return s->state.bytes; }
 
-/* ---- slots ------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static bool there(const gdn_state *s, int32_t slot)
 {
@@ -159,7 +160,7 @@ int32_t gdn_state_fork(gdn_state *s, int32_t slot)
     return state_fork(&s->state, slot);
 }
 
-/* ---- passes ------------------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 static enum gdn_status check_pieces(const gdn_state *s, const struct gdn_state_piece *piece,
                                     int32_t count, bool draft, int32_t *rows, struct gdn_error *err)
@@ -254,7 +255,8 @@ enum gdn_status gdn_state_delta(gdn_state *s, int32_t layer, const void *q, cons
         return error_set(err, GDN_ERR_USAGE, "layer %d was fed in this pass already", layer);
     struct layer_state *l = &s->state.layer[layer];
     const int64_t T = s->now.T, Hv = l->shape.Hv, Dk = l->shape.Dk;
-    const int64_t key[] = {T, l->shape.Hk, Dk}, value[] = {T, Hv, l->shape.Dv}, gate[] = {T, Hv, Dk};
+    const int64_t key[] = {T, l->shape.Hk, Dk}, value[] = {T, Hv, l->shape.Dv};
+    const int64_t gate[] = {T, Hv, Dk};
     const enum dtype type = l->delta.k_type;
     struct tensor tq = tensor_over((void *)(uintptr_t)q, type, 3, key);
     struct tensor tk = tensor_over((void *)(uintptr_t)k, type, 3, key);

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "state/file.h"
 
-/* ---- dense ------------------------------------------------------------------------------------------- */
+/* ---- dense ----------------------------------------------------------------------------------- */
 
 static enum gdn_status check_layer(const gdn_state *s, int32_t slot, int32_t layer,
                                    struct gdn_error *err)
@@ -37,7 +37,7 @@ enum gdn_status gdn_state_import(gdn_state *s, int32_t slot, int32_t layer, cons
     return state_import(&s->state, slot, layer, S, inputs, err);
 }
 
-/* ---- snapshots --------------------------------------------------------------------------------------- */
+/* ---- snapshots ------------------------------------------------------------------------------- */
 
 struct gdn_state_copy {
     struct snapshot snapshot;
@@ -86,7 +86,7 @@ enum gdn_status gdn_state_restore(gdn_state *s, int32_t *slot, const gdn_state_c
                      "%d", s->state.slot[*slot].position, position);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* A state knows no tokens: zeros stand for them. */
 enum gdn_status gdn_state_save(gdn_state *s, int32_t slot, const unsigned char *model,

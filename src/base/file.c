@@ -143,26 +143,32 @@ static enum gdn_status open_folder(struct file_out *out, struct gdn_error *err)
     return error_set(err, GDN_ERR_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
 }
 
+static enum gdn_status in_the_way(const struct file_out *out, struct gdn_error *err)
+{
+    return error_set(err, GDN_ERR_IO, "%s: is in the way: %s; remove it if nobody is writing it",
+                     out->temp, strerror(errno));
+}
+
 /* Removes a temporary file that nobody writes. Its lock is held from before the last look at the
  * name until the name is gone, so it is never one that another writer has made meanwhile. */
 static enum gdn_status drop_stale(const struct file_out *out, struct gdn_error *err)
 {
     struct stat named, opened;
-    const int fd = call_open(out->temp, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT) return GDN_OK;
     enum gdn_status status = GDN_OK;
-    if (fd < 0)
-        status = error_set(err, GDN_ERR_IO, "%s: is in the way and cannot be opened: %s", out->temp,
-                           strerror(errno));
-    else if (call_lock(fd, out->temp) != 0)
-        status = error_set(err, errno == EWOULDBLOCK ? GDN_ERR_REFUSED : GDN_ERR_IO,
-                           errno == EWOULDBLOCK
-                               ? "%s: another process is writing it now"
-                               : "%s: left by a writer that was stopped; remove it", out->temp);
-    else if (call_fstat(fd, out->temp, &opened) == 0 && call_lstat(out->temp, &named) == 0 &&
-             opened.st_ino == named.st_ino && opened.st_dev == named.st_dev)
-        call_unlink(out->temp);
-    if (fd >= 0) call_close(fd, out->temp);
+    const int fd = call_open(out->temp, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return errno == ENOENT ? GDN_OK : in_the_way(out, err);
+    const bool locked = call_lock(fd, out->temp) == 0;
+    if (!locked && errno == EWOULDBLOCK)
+        status = error_set(err, GDN_ERR_REFUSED, "%s: another process is writing it now",
+                           out->temp);
+    else if (!locked || call_fstat(fd, out->temp, &opened) != 0)
+        status = in_the_way(out, err);
+    else if (call_lstat(out->temp, &named) != 0)
+        status = errno == ENOENT ? GDN_OK : in_the_way(out, err);
+    else if (opened.st_ino == named.st_ino && opened.st_dev == named.st_dev &&
+             call_unlink(out->temp) != 0)
+        status = in_the_way(out, err);
+    call_close(fd, out->temp);
     return status;
 }
 

@@ -114,10 +114,11 @@ int call_rename(const char *path, const char *to)
     return result;
 }
 
-void call_unlink(const char *path)
+int call_unlink(const char *path)
 {
     int result;
     CALL(result, unlink(path), NULL, .call = FILE_UNLINK, .path = path);
+    return result;
 }
 
 int call_lock(int fd, const char *path)

@@ -19,7 +19,7 @@ ssize_t call_read(int fd, const char *path, void *data, size_t len);
 ssize_t call_write(int fd, const char *path, const void *data, size_t len);
 void *call_map(int fd, const char *path, size_t len); /* private, to read */
 int call_rename(const char *path, const char *to);
-void call_unlink(const char *path);
+int call_unlink(const char *path);
 /* An exclusive lock, now or not at all (EWOULDBLOCK). */
 int call_lock(int fd, const char *path);
 /* Once a sync has failed the kernel may have dropped the data: only a signal is a reason to ask

@@ -55,8 +55,8 @@ static enum gdn_status check_settings(const struct run_settings *s, struct gdn_e
         return error_set(err, GDN_ERR_USAGE, "%s: found with %s, which is for a chat",
                          s->ids ? "--ids" : "--raw", s->system ? "--system" : "--think");
     if (s->resume && s->system)
-        return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation has "
-                         "begun already");
+        return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation "
+                         "has begun already");
     if (!s->ids && !s->text && !s->resume && isatty(STDIN_FILENO))
         return error_set(err, GDN_ERR_USAGE, "the prompt is missing: need a text after the model, "
                          "or one on standard input");
@@ -231,7 +231,8 @@ static enum gdn_status open_session(struct job *job, struct gdn_error *err)
     TRY(gdn_session_load(job->model, path, &job->session, &converted, err));
     job->reused = gdn_session_position(job->session);
     if (converted)
-        fprintf(stderr, "gdn run: %s: its state was of another type and has been converted\n", path);
+        fprintf(stderr, "gdn run: %s: its state was of another type and has been converted\n",
+                path);
     return GDN_OK;
 }
 

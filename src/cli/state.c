@@ -47,6 +47,6 @@ const struct command command_state = {
     .name = "state", .words = "show|verify FILE", .least = 2, .most = 2, .run = run,
     .summary = "Tell what a saved state holds, or only that it is whole",
     .examples = "state show chat.gdnstate\nstate verify chat.gdnstate",
-    .notes = "Both check every byte of the file; neither needs its model. gdn run --save writes such\n"
-             "files and gdn run --resume goes on from them.",
+    .notes = "Both check every byte of the file; neither needs its model. gdn run --save writes\n"
+             "such files and gdn run --resume goes on from them.",
 };

@@ -243,14 +243,15 @@ enum gdn_status state_import(struct state *st, int32_t slot, int32_t layer, cons
     anchor_own(st, slot);
     st->device->anchor_pack(&l->delta, slot, dense);
     const int32_t history = l->shape.taps - 1;
+    const size_t size = dtype_size(c->dtype);
     for (int32_t i = 0; inputs && i < history && i < position; i++) {
         const int32_t p = position - 1 - i;
         for (int64_t channel = 0; channel < c->C; channel++) {
             const int64_t at = ((int64_t)slot * c->ring + p % c->ring) * c->C + channel;
             char element[sizeof(double)];
-            dtype_store(element, c->dtype, 0, (double)inputs[(int64_t)(history - 1 - i) * c->C + channel]);
-            st->device->upload(st->device, (char *)c->x + dtype_size(c->dtype) * (size_t)at, element,
-                               dtype_size(c->dtype));
+            const float x = inputs[(int64_t)(history - 1 - i) * c->C + channel];
+            dtype_store(element, c->dtype, 0, (double)x);
+            st->device->upload(st->device, (char *)c->x + size * (size_t)at, element, size);
         }
     }
     return GDN_OK;

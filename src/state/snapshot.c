@@ -75,7 +75,7 @@ void snapshot_parts(const struct snapshot *s, const struct state *st, int32_t la
     }
 }
 
-/* ---- one layer there and back ------------------------------------------------------------------------- */
+/* ---- one layer there and back ---------------------------------------------------------------- */
 
 /* Where each part of a slot lies in the layer's arrays (the ring is walked row by row). */
 static void slot_parts(const struct layer_state *l, int32_t slot, char *at[SNAPSHOT_PARTS])
@@ -131,7 +131,7 @@ static void copy_in(const struct snapshot *s, struct state *st, int32_t layer, i
     st->device->upload(st->device, l->delta.base + slot, &base, sizeof base);
 }
 
-/* ---- take, restore, release ------------------------------------------------------------------------------ */
+/* ---- take, restore, release ------------------------------------------------------------------ */
 
 enum gdn_status snapshot_take(struct snapshot *s, struct state *st, int32_t slot,
                               struct arena *scratch, void *memory, struct gdn_error *err)
@@ -177,7 +177,8 @@ enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int
     if (s->state && s->state != st)
         return error_set(err, GDN_ERR_USAGE, "a snapshot of another state");
     if (s->state && s->types != st->types)
-        return error_set(err, GDN_ERR_USAGE, "a snapshot from before the state's types were changed");
+        return error_set(err, GDN_ERR_USAGE, "a snapshot from before a change of the "
+                         "state's types");
     const int32_t spare = state_slot_take(st);
     if (spare < 0)
         return error_set(err, GDN_ERR_MEMORY, "no free slot to restore into (there are %d)",

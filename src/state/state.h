@@ -117,14 +117,14 @@ int32_t state_fork(struct state *state, int32_t slot);
 void state_export(const struct state *state, int32_t slot, int32_t layer, double *dense);
 
 /* An empty slot stands at `position` from now on, with empty logs: its origin, where its blocks of
- * 16 begin. Then the state of each layer there: S as above, rounded to the anchor's type, and the last
- * taps - 1 inputs of the convolution, oldest first (NULL: zeros). */
+ * 16 begin. Then the state of each layer there: S as above, rounded to the anchor's type, and the
+ * last taps - 1 inputs of the convolution, oldest first (NULL: zeros). */
 enum gdn_status state_place(struct state *state, int32_t slot, int32_t position,
                             struct gdn_error *err);
 enum gdn_status state_import(struct state *state, int32_t slot, int32_t layer, const double *dense,
                              const float *inputs, struct gdn_error *err);
 
-/* ---- storage types ------------------------------------------------------------------------------ */
+/* ---- storage types --------------------------------------------------------------------------- */
 
 struct state_change {
     bool conv, anchor; /* what was converted */
@@ -135,7 +135,7 @@ struct state_change {
 enum gdn_status state_ensure(struct state *state, enum dtype compute, enum dtype anchor,
                              struct state_change *change, struct gdn_error *err);
 
-/* ---- parts (slot.c, anchors.c, pages.c and snapshot.c share them) -------------------------------- */
+/* ---- parts (slot.c, anchors.c, pages.c and snapshot.c share them) ---------------------------- */
 
 enum gdn_status anchors_open(struct state *state, struct gdn_error *err);
 void anchors_close(struct state *state);

@@ -33,7 +33,7 @@ static struct store_entry *at(const struct store *store, int32_t entry)
     return &store->entry[entry];
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static int64_t own_bytes(const struct store_entry *e)
 {
@@ -42,7 +42,8 @@ static int64_t own_bytes(const struct store_entry *e)
 }
 
 /* Bytes of those pages that so many entries hold: 1, the entry alone; 0, nobody yet. */
-static int64_t page_bytes(const struct store *store, const int32_t *page, int32_t n, int32_t holders)
+static int64_t page_bytes(const struct store *store, const int32_t *page, int32_t n,
+                          int32_t holders)
 {
     int64_t sum = 0;
     for (int32_t i = 0; i < n; i++)
@@ -63,13 +64,14 @@ int64_t store_entry_bytes(const struct store *store, int32_t entry)
     int64_t sum = own_bytes(e);
     for (int32_t i = 0; i < e->snapshot.pages; i++) {
         int32_t first = 0;
-        while (!store->entry[first].live || !holds(&store->entry[first], e->snapshot.page[i])) first++;
+        while (!store->entry[first].live || !holds(&store->entry[first], e->snapshot.page[i]))
+            first++;
         if (first == entry) sum += store->state->page_bytes;
     }
     return sum;
 }
 
-/* ---- finding ----------------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Snapshots from before a change of storage types cannot be restored any more. */
 static bool is_prefix(const struct store *store, int32_t entry, const int32_t *tokens, int32_t n)
@@ -85,7 +87,8 @@ int32_t store_find(const struct store *store, const int32_t *tokens, int32_t n)
 {
     int32_t best = -1, position = 0;
     for (int32_t i = 0; i < store->most; i++) {
-        if (store->entry[i].snapshot.position <= position || !is_prefix(store, i, tokens, n)) continue;
+        if (store->entry[i].snapshot.position <= position || !is_prefix(store, i, tokens, n))
+            continue;
         position = store->entry[i].snapshot.position;
         best = i;
     }
@@ -98,7 +101,7 @@ static int32_t prefix_length(const struct store *store, const int32_t *tokens, i
     return entry < 0 ? 0 : store->entry[entry].snapshot.position;
 }
 
-/* ---- letting go -------------------------------------------------------------------------------------- */
+/* ---- letting go ------------------------------------------------------------------------------ */
 
 void store_release(struct store *store, int32_t entry)
 {
@@ -116,11 +119,12 @@ void store_release(struct store *store, int32_t entry)
     store->live--;
 }
 
-/* What is lost with it for each byte that is won. The weights are a guess: a boundary of messages is
- * where most conversations are taken up again. */
+/* What is lost with it for each byte that is won. The weights are a guess: a boundary of messages
+ * is where most conversations are taken up again. */
 static double worth(const struct store *store, const struct store_entry *e)
 {
-    static const double weight[] = {[STORE_DISTANCE] = 1, [STORE_THINKING] = 2, [STORE_MESSAGE] = 4};
+    static const double weight[] = {[STORE_DISTANCE] = 1, [STORE_THINKING] = 2,
+                                    [STORE_MESSAGE] = 4};
     const int32_t p = e->snapshot.position;
     if (e->snapshot.types != store->state->types) return 0;
     const double saved = p - prefix_length(store, e->tokens, p - 1);
@@ -164,7 +168,7 @@ void store_distrust(struct store *store, int32_t slot)
     }
 }
 
-/* ---- putting in -------------------------------------------------------------------------------------- */
+/* ---- putting in ------------------------------------------------------------------------------ */
 
 static int32_t spacing(int32_t behind)
 {
@@ -197,7 +201,8 @@ static void thin(struct store *store, const int32_t *tokens, int32_t position)
 
 /* Bytes that would be in use if only what is pinned were there, and the snapshot that needs `own`
  * bytes and these pages. */
-static int64_t least_bytes(const struct store *store, int64_t own, const int32_t *page, int32_t pages)
+static int64_t least_bytes(const struct store *store, int64_t own, const int32_t *page,
+                           int32_t pages)
 {
     int64_t sum = own + store->state->page_bytes * pages;
     for (int32_t i = 0; i < store->most; i++) {
@@ -206,7 +211,8 @@ static int64_t least_bytes(const struct store *store, int64_t own, const int32_t
         sum += own_bytes(e);
         for (int32_t p = 0; p < e->snapshot.pages; p++) {
             bool counted = false;
-            for (int32_t k = 0; k < pages && !counted; k++) counted = page[k] == e->snapshot.page[p];
+            for (int32_t k = 0; k < pages && !counted; k++)
+                counted = page[k] == e->snapshot.page[p];
             for (int32_t j = 0; j < i && !counted; j++)
                 counted = store->entry[j].pins > 0 && holds(&store->entry[j], e->snapshot.page[p]);
             if (!counted) sum += store->state->page_bytes;
@@ -297,7 +303,7 @@ enum gdn_status store_put(struct store *store, int32_t slot, const struct store_
     return GDN_OK;
 }
 
-/* ---- use --------------------------------------------------------------------------------------------- */
+/* ---- use ------------------------------------------------------------------------------------- */
 
 enum gdn_status store_restore(struct store *store, int32_t entry, int32_t *slot,
                               struct gdn_error *err)

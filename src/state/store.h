@@ -1,8 +1,8 @@
 /* store.h: snapshots of many sequences under one budget of bytes, found again by their tokens.
  *
  * An entry is a snapshot, the tokens before it and what the owner wants kept with it. When room is
- * needed the least valuable goes: the tokens that its loss would make somebody compute again (back to
- * the next shorter stored prefix), weighted by kind, for each byte that it alone keeps alive and
+ * needed the least valuable goes: the tokens that its loss would make somebody compute again (back
+ * to the next shorter stored prefix), weighted by kind, for each byte that it alone keeps alive and
  * each operation since it was last of use. A page of keys and values that several entries hold
  * counts once. Entries are named by their number, which stays theirs until they are released. */
 #ifndef STATE_STORE_H
@@ -49,7 +49,7 @@ void store_close(struct store *store);
 /* Takes a snapshot of a live slot, whose tokens these are (as many as its position), and makes room
  * for it. *entry is -1, and nothing was done, when it is not worth keeping: an empty sequence, a
  * distance shorter than STORE_NEAR, or more bytes than the budget leaves beside what is pinned. The
- * same tokens are kept once: the entry that is there is of use again, and takes the stronger kind. */
+ * same tokens are kept once: the entry that is there is of use again, with the stronger kind. */
 struct store_note {
     const int32_t *tokens;
     enum store_kind kind;

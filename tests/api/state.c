@@ -83,7 +83,8 @@ static void pass(struct bench *b, const struct part *part, int parts, bool draft
     static double x[T * WIDE], y[T * WIDE], q[T * 64], k[T * 64], v[T * WIDE], o[T * WIDE];
     for (int i = 0; i < parts; i++)
         piece[i] = (struct gdn_state_piece){part[i].slot, part[i].n};
-    if (gdn_state_begin(b->state, piece, parts, draft, &b->err) != GDN_OK) fail_msg("%s", b->err.text);
+    if (gdn_state_begin(b->state, piece, parts, draft, &b->err) != GDN_OK)
+        fail_msg("%s", b->err.text);
     for (int l = 0; l < LAYERS; l++) {
         const struct layer_size s = size_of(l);
         const size_t Dk = (size_t)layers[l].Dk;
@@ -92,7 +93,8 @@ static void pass(struct bench *b, const struct part *part, int parts, bool draft
         for (int p = 0; p < parts; p++)
             for (int t = part[p].from; t < part[p].from + part[p].n; t++, row++) {
                 const int stream = part[p].stream;
-                for (size_t i = 0; i < s.C; i++) store(b, x, row * s.C + i, input(stream, l, t, 0, i));
+                for (size_t i = 0; i < s.C; i++)
+                    store(b, x, row * s.C + i, input(stream, l, t, 0, i));
                 for (size_t i = 0; i < s.q; i++) {
                     store(b, q, row * s.q + i, input(stream, l, t, 1, i));
                     store(b, k, row * s.q + i, input(stream, l, t, 2, i) / sqrtf((float)Dk));

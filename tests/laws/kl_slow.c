@@ -1,6 +1,6 @@
-/* kl_slow.c: what bf16 anchors cost: KL(f32 || bf16) of the demo model's next-token distributions on
- * text it was not trained on, in windows of 512 tokens, and beside it what a state that is rounded
- * to bf16 after every token costs. The figures of docs/numerics.md are what this prints. */
+/* kl_slow.c: what bf16 anchors cost: KL(f32 || bf16) of the demo model's next-token distributions
+ * on text it was not trained on, in windows of 512 tokens, and beside it what a state that is
+ * rounded to bf16 after every token costs. The figures of docs/numerics.md are what this prints. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,7 +51,8 @@ static void read_windows(struct gate *g)
 
 static void open_all(struct gate *g)
 {
-    const struct play_options f32 = {.context = WINDOW}, bf16 = {.context = WINDOW, .state = GDN_BF16};
+    const struct play_options f32 = {.context = WINDOW};
+    const struct play_options bf16 = {.context = WINDOW, .state = GDN_BF16};
     play_open(&g->exact, "models/demo", &f32);
     play_open(&g->anchors, "models/demo", &bf16);
     play_open(&g->tokens, "models/demo", &f32);

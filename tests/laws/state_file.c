@@ -305,9 +305,23 @@ static void every_call_of_the_disk(void **state)
     stage_close(&st);
 }
 
+/* The same tokens in other cuts, without drafts: the same file. */
+static void the_way_does_not_show(void **state)
+{
+    (void)state;
+    struct stage st;
+    stage_open(&st, "q35-r2-untied");
+    gdn_session *plain = play_session(&st.play);
+    play_feed(plain, st.ids, AT, (int32_t[]){1, 7, 30}, 3, NULL);
+    unchanged(&st, plain, 0);
+    gdn_session_free(plain);
+    stage_close(&st);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_way_does_not_show),
         cmocka_unit_test(every_allocation),
         cmocka_unit_test(every_allocation_of_the_first_session),
         cmocka_unit_test(every_call_of_the_disk),

@@ -103,6 +103,7 @@ static void check_error(const struct file_lab *f, enum gdn_status status)
     if (status != GDN_ERR_IO && (status != GDN_ERR_MEMORY || !strstr(f->err.text, "stream")))
         fail_msg("status %d: %s", (int)status, f->err.text);
     assert_non_null(strstr(f->err.text, f->folder));
+    if (at_hand.code > 0) assert_non_null(strstr(f->err.text, strerror(at_hand.code)));
 }
 
 /* One save under a fault, over an old file or none; false when it ended before its n-th call. */
@@ -128,6 +129,11 @@ static bool save_once(struct file_lab *f, const struct fault *x, bool over)
     if (status != GDN_OK && late && rename_at > 0)
         assert_non_null(strstr(f->err.text, "written whole"));
     assert_int_equal(found, status == GDN_OK || (late && rename_at > 0) ? NEW : before);
+    /* Only these two may fail and the save be whole: without a lock O_EXCL still keeps others off, and
+     * what is closed was synced. */
+    if (x->then == 0 && x->code > 0 && x->code != EINTR && seen.n >= x->n &&
+        seen.at[x->n].call != FILE_LOCK && seen.at[x->n].call != FILE_CLOSE)
+        assert_int_not_equal(status, GDN_OK);
     if (!left) assert_false(file_exists(f->temp));
     assert_int_equal(file_entries(f), (found >= 0) + file_exists(f->temp));
     return seen.n >= x->n + x->then;

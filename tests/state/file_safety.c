@@ -125,6 +125,27 @@ static void what_is_no_file_is_refused(void **state)
     file_lab_close(&f);
 }
 
+static const char *opened; /* the first name that is opened */
+
+static void first_open(void *context, const struct file_event *e)
+{
+    (void)context;
+    if (e->call == FILE_OPEN && !opened) opened = strdup(e->path);
+}
+
+/* What is synced in the end is the folder of the name. */
+static void syncs_folder_of(const char *path, const char *want)
+{
+    struct file_out out;
+    opened = NULL;
+    file_watch(first_open, NULL);
+    const enum gdn_status status = file_create(&out, path, NULL);
+    file_watch(NULL, NULL);
+    assert_string_equal(opened, want);
+    free((void *)(size_t)opened);
+    if (status == GDN_OK) file_abandon(&out);
+}
+
 static void a_name_without_a_folder(void **state)
 {
     (void)state;
@@ -134,8 +155,12 @@ static void a_name_without_a_folder(void **state)
     assert_non_null(getcwd(back, sizeof back));
     assert_int_equal(chdir(f.folder), 0);
     assert_int_equal(state_save("f", &f.snapshot[NEW], &f.record[NEW], &f.err), GDN_OK);
+    syncs_folder_of("f", ".");
+    syncs_folder_of("/f/", "/f"); /* no such folder: it is opened first, and nothing is made */
+    syncs_folder_of(f.path, f.folder);
     assert_int_equal(chdir(back), 0);
     assert_int_equal(file_found(&f), NEW);
+    assert_int_equal(file_entries(&f), 1);
     file_lab_close(&f);
 }
 

@@ -5,7 +5,7 @@
 
 enum { PROGRAM = 4000 };
 
-/* ---- the same, slowly -------------------------------------------------------------------------------- */
+/* ---- the same, slowly ------------------------------------------------------------------------ */
 
 struct known {
     int32_t number, n, kind, pins, slot, pages;
@@ -81,7 +81,8 @@ static void evict_one(const struct bench *b, struct naive *o)
         const struct known *before = longest(o, k->tokens, k->n - 1);
         const double saved = k->n - (before ? before->n : 0);
         const int64_t bytes = sum(b, o, false, NULL, NULL) - sum(b, o, false, k, NULL);
-        const double v = saved * weight[k->kind] / ((double)bytes * (double)(1 + o->clock - k->used));
+        const double age = (double)(1 + o->clock - k->used);
+        const double v = saved * weight[k->kind] / ((double)bytes * age);
         if (least && (v > value || (v == value && k->number > least->number))) continue;
         least = k;
         value = v;
@@ -176,7 +177,7 @@ static void compare(struct bench *b, const struct naive *o, bool sums)
     assert_true(b->store.bytes <= o->budget);
 }
 
-/* ---- random programs --------------------------------------------------------------------------------- */
+/* ---- random programs ------------------------------------------------------------------------- */
 
 struct run {
     struct bench *b;

@@ -9,9 +9,9 @@
 
 enum { SLOTS = 4, CONTEXT = 24000, MOST = 20 };
 
-static const struct state_options store_options = {.slots = SLOTS, .entries = 16, .context = CONTEXT,
-                                             .spare_pages = 900, .compute = DTYPE_F32,
-                                             .anchor = DTYPE_F32};
+static const struct state_options store_options = {
+    .slots = SLOTS, .entries = 16, .context = CONTEXT, .spare_pages = 900, .compute = DTYPE_F32,
+    .anchor = DTYPE_F32};
 
 struct bench {
     struct state_lab lab;
