@@ -36,5 +36,25 @@ bool short_calls_keep_tails(void);
 /* founding_gradient.c */
 bool state_gradient_accepted(void), groups_are_summed(void), uneven_chunks(void), short_rows(void);
 bool both_gates_one_kernel(void), masked_is_absent(void), segments_chain(void);
+/* founding_types.c */
+bool only_one_switches(void), unset_changes_nothing(void), fresh_is_f32(void);
+bool fresh_is_bf16(void), every_place_follows(void), f32_becomes_bf16(void);
+bool bf16_is_widened(void), bytes_halve(void), environment_is_put_back(void);
+bool storage_is_run_time(void), types_never_mix(void);
+/* founding_cache.c */
+bool shapes_are_right(void), delta_is_f32_conv_follows(void), first_read_is_zero(void);
+bool second_read_is_the_same(void), mismatch_touches_its_part(void);
+bool writes_advance_by_real_rows(void), writing_nothing_keeps(void), tail_is_owned(void);
+bool nothing_aliases(void), listing_gives_both(void), free_is_free(void);
+bool snapshots_are_whole(void), empty_snapshot_is_null(void), snapshots_outlive(void);
+bool bytes_add_up(void), restore_without_snapshot(void), restore_is_exact(void);
+bool many_restores(void), merge_keeps_the_child(void), split_keeps_the_right(void);
+/* founding_draft.c */
+bool both_types_everywhere(void), nothing_stays_alive(void), rows_have_their_own_offsets(void);
+bool no_snapshot_of_a_draft(void), interior_states(void), drafts_touch_nothing(void);
+bool reads_follow_the_draft(void), initial_is_caught_once(void), records_hold_a_replay(void);
+bool commit_of_none(void), commit_of_all(void), commit_is_clamped(void);
+bool records_are_cut_along_time(void), no_record_no_commit(void), offsets_agree(void);
+bool batches_commit_apart(void), speculation_costs_entries(void);
 
 #endif
