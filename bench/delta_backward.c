@@ -1,9 +1,9 @@
-/* gdn-bench-delta_backward: times the backward of op_delta, dense, f32, heads of 128 x 128, with one
- * thread and two, for every instruction set.
+/* gdn-bench-delta_backward: times the backward of op_delta, dense, f32, heads of 128 x 128, with
+ * one thread and two, for every instruction set.
  *
- * Per token and value head stand the time, the flops of the algebra (docs/kernels/delta_backward.md)
- * and their share of what multiply-adds in registers reach, measured between the runs: medians,
- * since others may be using the machine. One thread is timed by its own clock for the same reason.
+ * Per token and value head stand the time, the flops of docs/kernels/delta_backward.md and their
+ * share of what multiply-adds in registers reach, measured between the runs: medians, since others
+ * may be using the machine. One thread is timed by its own clock for the same reason.
  *
  *     gdn-bench-delta_backward [T [repeats]] */
 #include <immintrin.h>

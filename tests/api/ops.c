@@ -236,13 +236,14 @@ static void pool_in_place(void **state)
     (void)state;
     static const int32_t slots[][6] = {{0, 1, 2, 3, 4, 5}, {5, 4, 3, 2, 1, 0}, {2, 3, -1, 6, 0, 1},
                                        {-1, -1, -1, -1, -1, -1}, {6, 0, 1, -1, 3, 4}};
-    for (int i = 0; i < 5 * 4; i++) {
-        struct gdn_rows rows = i & 1 ? masked : lengths;
+    for (int i = 0; i < 5 * 4 * 3; i++) {
+        const struct gdn_rows even = {.B = 6, .T = 5};
+        struct gdn_rows rows = i % 3 == 0 ? even : i % 3 == 1 ? masked : lengths;
         rows.slots = slots[i % 5];
         rows.pool = 7;
         const struct delta_shape s = {.rows = rows, .Hk = 1, .Hv = 2, .Dk = 32, .Dv = 40,
                                       .l2norm = true, .state = i & 2 ? GDN_BF16 : GDN_F32,
-                                      .layout = i & 4 ? GAPS : DENSE};
+                                      .layout = (enum layout)(i / 3 % LAYOUTS)};
         struct delta_case c;
         struct box o, S1, old;
         delta_open(&c, &s, 8);
@@ -250,7 +251,7 @@ static void pool_in_place(void **state)
         old = box_open(s.state, DENSE, 4, 7, 2, 40, 32);
         box_copy(&old, &c.S0);
         c.call.S1 = c.call.S0;
-        gdn_ops *ops = lab_open(i % 3 ? "cpu" : "ref", 2, masks[i % MASKS]);
+        gdn_ops *ops = lab_open(i % 7 ? "cpu" : "ref", 2, masks[i % MASKS]);
         FORWARD(delta, ops, &c.call);
         gdn_ops_close(ops);
         box_written(&c.o);

@@ -245,36 +245,48 @@ static void S2_17_to_20_groups_chunks_short_rows_both_gates(void **state)
 static const struct delta_shape plain = {
     .rows = {.B = 3, .T = 70}, .Hk = 2, .Hv = 4, .Dk = 32, .Dv = 16, .l2norm = true};
 
+/* Each of the sequences `which` of a batch, run alone: the same gradients in bits. */
+static void alone(gdn_ops *ops, const struct delta_shape *s, int type, const int32_t *which, int n)
+{
+    struct loss whole;
+    loss_open(&whole, s, type, 1, 3);
+    run(&whole, ops);
+    for (int w = 0; w < n; w++) {
+        struct loss own;
+        struct delta_shape one = *s;
+        one.rows.B = 1;
+        loss_open(&own, &one, type, 1, 4);
+        for (int i = 0; i < INPUTS + 2; i++) {
+            struct box *to = i < INPUTS ? input(&own.c, i) : i == INPUTS ? &own.o : &own.S1;
+            struct box *from = i < INPUTS ? input(&whole.c, i) : i == INPUTS ? &whole.o : &whole.S1;
+            for (int64_t e = 0; e < box_count(to); e++)
+                box_set(to, e, box_get(from, which[w] * box_count(to) + e));
+        }
+        run(&own, ops);
+        for (int i = 0; i < INPUTS; i++)
+            for (int64_t e = 0; e < box_count(&own.grad[i]); e++)
+                assert_true(box_get(&own.grad[i], e) ==
+                            box_get(&whole.grad[i], which[w] * box_count(&own.grad[i]) + e));
+        loss_close(&own);
+    }
+    loss_close(&whole);
+}
+
+/* Also where sequences are more than are handled at once (GROUP), and states are converted. */
 static void S2_16_a_row_of_the_batch_is_its_own_run(void **state)
 {
     (void)state;
-    struct loss whole;
+    static const int32_t all[] = {0, 1, 2}, some[] = {0, 255, 256, 299};
     gdn_ops *ops = lab_open("cpu", 2, GDN_ISA_ALL);
     for (int channel = 0; channel < 2; channel++) {
         struct delta_shape s = plain;
         s.channel_gate = channel;
-        loss_open(&whole, &s, GDN_F32, 1, 3);
-        run(&whole, ops);
-        for (int32_t b = 0; b < 3; b++) {
-            struct loss own;
-            s.rows = (struct gdn_rows){.B = 1, .T = 70};
-            loss_open(&own, &s, GDN_F32, 1, 4);
-            for (int i = 0; i < INPUTS + 2; i++) {
-                struct box *to = i < INPUTS ? input(&own.c, i) : i == INPUTS ? &own.o : &own.S1;
-                struct box *from = i < INPUTS    ? input(&whole.c, i)
-                                   : i == INPUTS ? &whole.o
-                                                 : &whole.S1;
-                for (int64_t e = 0; e < box_count(to); e++)
-                    box_set(to, e, box_get(from, b * box_count(to) + e));
-            }
-            run(&own, ops);
-            for (int i = 0; i < INPUTS; i++)
-                for (int64_t e = 0; e < box_count(&own.grad[i]); e++)
-                    assert_true(box_get(&own.grad[i], e) ==
-                                box_get(&whole.grad[i], b * box_count(&own.grad[i]) + e));
-            loss_close(&own);
-        }
-        loss_close(&whole);
+        alone(ops, &s, GDN_F32, all, 3);
+        s.rows = (struct gdn_rows){.B = 300, .T = 2};
+        s.Dk = s.Dv = 8;
+        s.act = s.gate = s.state = GDN_BF16;
+        alone(ops, &s, GDN_F32, some, 4);
+        alone(ops, &s, GDN_BF16, some, 4);
     }
     gdn_ops_close(ops);
 }

@@ -23,34 +23,30 @@ static void gate_decays(const struct amx *m, const struct chunk *c)
     for (int d = 0; d < m->Dk; d++) c->decay[d] = since;
 }
 
-/* The keys turned: pairs of channels by tokens; and, decayed to the chunk's end, channels by pairs
- * of tokens. */
-static void turn_keys(const struct amx *m, const struct chunk *c)
+/* The keys of a block turned: pairs of channels 32 s .. by tokens. */
+TILE_INLINE void turn_keys(const struct amx *m, int b, int s)
 {
-    for (int b = 0; b < ROW_BLOCKS; b++)
-        for (int s = 0; s < m->steps; s++) {
-            const char *from = (const char *)m->k + (size_t)(16 * b) * m->qk_bytes + s * TILE_BYTES;
-            __m512i t[16];
-            turn16(t, from, m->qk_bytes);
-            uint16_t *to = m->kT + (b * m->steps + s) * TILE_HALVES;
-            for (int i = 0; i < 16; i++) _mm512_store_si512(to + i * 32, t[i]);
-        }
-    for (int half = 0; half < 2; half++) {
-        const __m512 until0 = _mm512_load_ps(m->until + 32 * half);
-        const __m512 until1 = _mm512_load_ps(m->until + 32 * half + 16);
-        for (int s = 0; s < m->steps; s++) {
-            const uint16_t *first = m->kT + (2 * half * m->steps + s) * TILE_HALVES;
-            const uint16_t *second = first + m->steps * TILE_HALVES;
-            for (int p = 0; p < 16; p++) {
-                const __m512i x = _mm512_load_si512(first + p * 32);
-                const __m512i y = _mm512_load_si512(second + p * 32);
-                uint16_t *to = c->k_out + ((2 * s + p / 8) * 2 + half) * TILE_HALVES + p % 8 * 64;
-                _mm512_store_si512(to, pack_pair(_mm512_mul_ps(low_of(x), until0),
-                                                 _mm512_mul_ps(low_of(y), until1)));
-                _mm512_store_si512(to + 32, pack_pair(_mm512_mul_ps(high_of(x), until0),
-                                                      _mm512_mul_ps(high_of(y), until1)));
-            }
-        }
+    const char *from = (const char *)m->k + (size_t)(16 * b) * m->qk_bytes + s * TILE_BYTES;
+    uint16_t *to = m->kT + (b * m->steps + s) * TILE_HALVES;
+    __m512i t[16];
+    turn16(t, from, m->qk_bytes);
+    for (int i = 0; i < 16; i++) _mm512_store_si512(to + i * 32, t[i]);
+}
+
+/* Channels 32 s .. by pairs of tokens of a half, decayed to the chunk's end. */
+TILE_INLINE void keys_out(const struct amx *m, const struct chunk *c, int half, int s)
+{
+    const __m512 until0 = _mm512_load_ps(m->until + 32 * half);
+    const __m512 until1 = _mm512_load_ps(m->until + 32 * half + 16);
+    const uint16_t *first = m->kT + (2 * half * m->steps + s) * TILE_HALVES;
+    const uint16_t *second = first + m->steps * TILE_HALVES;
+    for (int p = 0; p < 16; p++) {
+        const __m512i x = _mm512_load_si512(first + p * 32), y = _mm512_load_si512(second + p * 32);
+        uint16_t *to = c->k_out + ((2 * s + p / 8) * 2 + half) * TILE_HALVES + p % 8 * 64;
+        _mm512_store_si512(to, pack_pair(_mm512_mul_ps(low_of(x), until0),
+                                         _mm512_mul_ps(low_of(y), until1)));
+        _mm512_store_si512(to + 32, pack_pair(_mm512_mul_ps(high_of(x), until0),
+                                              _mm512_mul_ps(high_of(y), until1)));
     }
 }
 
@@ -71,9 +67,8 @@ TILE_INLINE void gate_row(const struct amx *m, const struct chunk *c, int i)
     }
 }
 
-/* k.k and q.k of block b against blocks j and, where `two`, j + 1; beside it rows first..last - 1. */
-TILE_INLINE void gram_blocks(const struct amx *m, const struct chunk *c, int b, int j, bool two,
-                             int first, int last)
+/* k.k and q.k of block b against blocks j and, where `two`, j + 1. */
+TILE_INLINE void gram_blocks(const struct amx *m, int b, int j, bool two)
 {
     const size_t down = (size_t)(16 * b) * m->qk_bytes;
     const uint16_t *kT = m->kT + j * m->steps * TILE_HALVES;
@@ -85,19 +80,16 @@ TILE_INLINE void gram_blocks(const struct amx *m, const struct chunk *c, int b, 
         tile_load(6, kT + s * TILE_HALVES, TILE_BYTES);
         tile_dp(0, 4, 6);
         tile_dp(1, 5, 6);
-        if (two) {
-            tile_load(7, kT + (m->steps + s) * TILE_HALVES, TILE_BYTES);
-            tile_dp(2, 4, 7);
-            tile_dp(3, 5, 7);
-        }
-        for (int n = (last - first) / (m->steps - s); n > 0; n--) gate_row(m, c, first++);
+        if (!two) continue;
+        tile_load(7, kT + (m->steps + s) * TILE_HALVES, TILE_BYTES);
+        tile_dp(2, 4, 7);
+        tile_dp(3, 5, 7);
     }
     tile_store(0, to, TILE_BYTES);
     tile_store(1, to + TILE_FLOATS, TILE_BYTES);
-    if (two) {
-        tile_store(2, to + 2 * TILE_FLOATS, TILE_BYTES);
-        tile_store(3, to + 3 * TILE_FLOATS, TILE_BYTES);
-    }
+    if (!two) return;
+    tile_store(2, to + 2 * TILE_FLOATS, TILE_BYTES);
+    tile_store(3, to + 3 * TILE_FLOATS, TILE_BYTES);
 }
 
 /* Products of block b times decays. Row i of `keep` is row i - 1 times e^g_i, with a new 1 on the
@@ -123,21 +115,26 @@ TILE_INLINE void gate_grams(const struct amx *m, const struct chunk *c, int b, _
     }
 }
 
+TILE_INLINE void gate_block(const struct amx *m, const struct chunk *c, int b, __m512 *keep)
+{
+    for (int s = 0; s < m->steps; s++) turn_keys(m, b, s);
+    gram_blocks(m, b, 0, b > 0);
+    if (b >= 2) gram_blocks(m, b, 2, b == 3);
+    for (int i = 16 * b; i < 16 * b + 16; i++) gate_row(m, c, i);
+    gate_grams(m, c, b, keep);
+    if (b % 2)
+        for (int s = 0; s < m->steps; s++) keys_out(m, c, b / 2, s);
+}
+
+/* The coefficients of a chunk, a block of 16 rows at a time while they are in L1. */
 static void prepare_gate(const struct amx *m, const struct chunk *c)
 {
     __m512 keep[ROW_BLOCKS];
     gate_decays(m, c);
-    turn_keys(m, c);
-    gram_blocks(m, c, 0, 0, false, 0, 10);
-    gate_grams(m, c, 0, keep);
-    gram_blocks(m, c, 1, 0, true, 10, 21);
-    gate_grams(m, c, 1, keep);
-    gram_blocks(m, c, 2, 0, true, 21, 32);
-    gram_blocks(m, c, 2, 2, false, 32, 42);
-    gate_grams(m, c, 2, keep);
-    gram_blocks(m, c, 3, 0, true, 42, 53);
-    gram_blocks(m, c, 3, 2, true, 53, 64);
-    gate_grams(m, c, 3, keep);
+    gate_block(m, c, 0, keep);
+    gate_block(m, c, 1, keep);
+    gate_block(m, c, 2, keep);
+    gate_block(m, c, 3, keep);
     make_inverse(m, c);
 }
 

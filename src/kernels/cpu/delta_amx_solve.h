@@ -43,6 +43,22 @@ TILE_INLINE void multiply_negative(float *to, const float *l, const float *a)
     }
 }
 
+TILE_INLINE void pack_inverse(const struct amx *m, const struct chunk *c, int half)
+{
+    const __m512 beta0 = _mm512_load_ps(m->beta + 32 * half);
+    const __m512 beta1 = _mm512_load_ps(m->beta + 32 * half + 16);
+    const float *top = m->inverse + 2 * half * TILE_FLOATS, *low = top + TILE_FLOATS;
+    const float *corner = m->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
+    uint16_t *a = c->a + 2 * half * TILE_HALVES;
+    for (int i = 0; i < 16; i++) {
+        const __m512 x = _mm512_mul_ps(_mm512_load_ps(top + i * 16), beta0);
+        const __m512 y = _mm512_mul_ps(_mm512_load_ps(corner + i * 16), beta0);
+        const __m512 z = _mm512_mul_ps(_mm512_load_ps(low + i * 16), beta1);
+        _mm512_store_si512(a + i * 32, pack_pair(x, _mm512_setzero_ps()));
+        _mm512_store_si512(a + TILE_HALVES + i * 32, pack_pair(y, z));
+    }
+}
+
 /* m->solve (L of both halves) to the tiles c->a, times beta of their columns. */
 static void make_inverse(const struct amx *m, const struct chunk *c)
 {
@@ -61,24 +77,12 @@ static void make_inverse(const struct amx *m, const struct chunk *c)
     }
     for (int i = 0; i < 16; i++)
         for (int half = 0; half < 2; half++) {
-            const float *s = m->solve + half * SOLVE_FLOATS, *l = s + TILE_FLOATS + i * 16;
-            float *x = m->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
+            float *s = m->solve + half * SOLVE_FLOATS, *x = s + 3 * TILE_FLOATS;
+            const float *l = s + TILE_FLOATS + i * 16;
             _mm512_store_ps(x + i * 16, substitute(_mm512_load_ps(x + i * 16), l, x, i));
         }
-    for (int half = 0; half < 2; half++) {
-        const __m512 beta0 = _mm512_load_ps(m->beta + 32 * half);
-        const __m512 beta1 = _mm512_load_ps(m->beta + 32 * half + 16);
-        const float *top = m->inverse + 2 * half * TILE_FLOATS, *low = top + TILE_FLOATS;
-        const float *corner = m->solve + half * SOLVE_FLOATS + 3 * TILE_FLOATS;
-        uint16_t *a = c->a + 2 * half * TILE_HALVES;
-        for (int i = 0; i < 16; i++) {
-            const __m512 x = _mm512_mul_ps(_mm512_load_ps(top + i * 16), beta0);
-            const __m512 y = _mm512_mul_ps(_mm512_load_ps(corner + i * 16), beta0);
-            const __m512 z = _mm512_mul_ps(_mm512_load_ps(low + i * 16), beta1);
-            _mm512_store_si512(a + i * 32, pack_pair(x, _mm512_setzero_ps()));
-            _mm512_store_si512(a + TILE_HALVES + i * 32, pack_pair(y, z));
-        }
-    }
+    pack_inverse(m, c, 0);
+    pack_inverse(m, c, 1);
 }
 
 /* Row i of block b of the gated products (f32, one vector for each block j <= b): k.k goes times beta

@@ -300,7 +300,7 @@ TILE_INLINE void strip_chunks(const struct amx *m, int chunks, int strip, int st
         side_s(work_s(&p, &m->chunk[chunks - 1], steps - 1), slice);
 }
 
-/* The chunks of a batch whose rows are of one dtype. */
+/* The chunks of a batch, whose rows are of one dtype. */
 static void run_strip(const struct amx *m, int chunks, int strip)
 {
     const enum dtype dtype = m->chunk[0].v.dtype;

@@ -64,8 +64,8 @@ static void exp_all(float *x, int n)
 
 /* ---- grams: M and P -------------------------------------------------------------------------- */
 
-/* out[i][j] = a_i . k_j, 4 x 4. Sums over many lanes keep two more bits than one chain: with one key
- * over and over, an error here is the same in every pair, and grows with each token. */
+/* out[i][j] = a_i . k_j, 4 x 4. Sums over many lanes keep two more bits than one chain: with one
+ * key over and over, an error here is the same in every pair, and grows with each token. */
 static void dots(float *out, const float *a, const float *k, int K)
 {
     struct vf16 x[16] = {0};

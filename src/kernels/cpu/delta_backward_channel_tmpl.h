@@ -1,10 +1,10 @@
 /* delta_backward_channel_tmpl.h: pairs of tokens of a block when each key channel has a gate of its
  * own. Body of a template, after delta_backward_block_tmpl.h.
  *
- * Then k_i . k_j has a decay inside the sum, and e^(c_i - c_j) is no product of two numbers that both
- * exist. So the block is cut into fours: a key of an earlier four is decayed once, to the start of a
- * later one, and the tokens of that four are decayed from there. Between fours pairs are products of
- * rows; only those inside a four are taken one by one. */
+ * Then k_i . k_j has a decay inside the sum, and e^(c_i - c_j) is no product of two numbers that
+ * both exist. So the block is cut into fours: a key of an earlier four is decayed once, to the start
+ * of a later one, and the tokens of that four are decayed from there. Between fours pairs are
+ * products of rows; only those inside a four are taken one by one. */
 
 enum { FOUR = 4 };
 
@@ -90,7 +90,7 @@ static void grams_channel(struct block *b, float *keys, int K, bool whole)
     for (int i = 0; i < 16; i++) b->M[17 * i] = 0.0f;
 }
 
-/* ---- the way back: every pair one by one ------------------------------------------------------- */
+/* ---- the way back: every pair one by one ----------------------------------------------------- */
 
 /* VL channels of a block: key j decayed at token i, and what tokens from i on ask of key j. */
 struct lanes {

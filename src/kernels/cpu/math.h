@@ -1,4 +1,5 @@
-/* math.h: the one exp, sigmoid, SiLU and softplus of the portable instruction set.
+/* math.h: the one exp of code that is not written in vectors (vec_*.h; the functions of the gates are
+ * in row_tmpl.h).
  *
  * Every form of every op (one row or many, scalar tail or vectorised loop) uses these, so that a
  * row's bits do not depend on how it was reached. Hence plain arithmetic, branches that are
@@ -40,41 +41,6 @@ static inline float cpu_expf(float x)
     int32_t whole = (int32_t)(f32_bits(shifted) - 0x4b400000u), half = whole >> 1;
     uint32_t low = (uint32_t)half, high = (uint32_t)whole - low;
     return p * f32_of_bits((low + 127u) << 23) * f32_of_bits((high + 127u) << 23);
-}
-
-/* 1 / (1 + e^-x), from e^-|x| so that the small side keeps its relative accuracy. */
-static inline float cpu_sigmoid(float x)
-{
-    float e = cpu_expf(-fabsf(x));
-    return cpu_select(x < 0.0f, e, 1.0f) / (1.0f + e);
-}
-
-static inline float cpu_silu(float x) { return x * cpu_sigmoid(x); }
-
-/* log(1 + e) for 0 <= e <= 1. Above sqrt(2) - 1: log 2 + log(1 + (e - 1) / 2). */
-static inline float cpu_log1p(float e)
-{
-    float upper = cpu_select(e > 0.41421356f, 1.0f, 0.0f);
-    float f = cpu_select(e > 0.41421356f, (e - 1.0f) * 0.5f, e);
-    float p = 7.0376836292e-2f;
-    p = p * f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
-    float square = f * f;
-    p = p * f * square + upper * -2.12194440e-4f - 0.5f * square;
-    return f + p + upper * 0.693359375f;
-}
-
-/* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|). From 20 on the second part is below half an ulp of
- * the first: the result is x itself, as the contract of the gate asks. */
-static inline float cpu_softplus(float x)
-{
-    return cpu_select(x > 0.0f, x, 0.0f) + cpu_log1p(cpu_expf(-fabsf(x)));
 }
 
 #endif

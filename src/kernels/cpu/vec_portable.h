@@ -20,6 +20,8 @@
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vf_bits __attribute__((vector_size(16)));
+typedef uint32_t vf_word32 __attribute__((vector_size(16)));
+typedef uint16_t vf_half __attribute__((vector_size(8)));
 enum { VL = 4, VF_REGISTERS = 16 };
 
 #define VF_INLINE static inline __attribute__((always_inline))
@@ -48,8 +50,9 @@ VF_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 /* The conversions and exp of dtype.h and math.h, lane by lane: the same bits. */
 VF_INLINE vf vf_load_bf16(const uint16_t *from)
 {
-    return (vf){bf16_to_f32(from[0]), bf16_to_f32(from[1]), bf16_to_f32(from[2]),
-                bf16_to_f32(from[3])};
+    vf_half half;
+    memcpy(&half, from, sizeof half);
+    return (vf)(__builtin_convertvector(half, vf_word32) << 16 * (vf_word32){1, 1, 1, 1});
 }
 VF_INLINE vf vf_load_f16(const uint16_t *from)
 {
@@ -58,7 +61,11 @@ VF_INLINE vf vf_load_f16(const uint16_t *from)
 }
 VF_INLINE void vf_store_bf16(uint16_t *to, vf x)
 {
-    for (int l = 0; l < VL; l++) to[l] = f32_to_bf16(x[l]);
+    const vf_word32 u = (vf_word32)x, one = {1, 1, 1, 1}, nan = (vf_word32)(x != x);
+    const vf_word32 up = u + one * 0x7fff + (u >> 16 * one & one), quiet = u | one * 0x400000;
+    const vf_word32 rounded = ((up & ~nan) | (quiet & nan)) >> 16 * one;
+    const vf_half half = __builtin_convertvector(rounded, vf_half);
+    memcpy(to, &half, sizeof half);
 }
 VF_INLINE void vf_store_f16(uint16_t *to, vf x)
 {
