@@ -1,4 +1,5 @@
-/* main.c: the program around a file of tests/ops: its suites, on the cpu, under cmocka. A program
+/* main.c: the program around a file of tests/ops: its suites, on the cpu, under cmocka. An argument
+ * is a mask of processor features (base/cpu.h, hexadecimal): the same with weaker code. A program
  * with a main of its own (gdn-check, the tests of other folders) never links this file. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "harness/suite.h"
 
@@ -27,15 +29,16 @@ static void prove_test(void **state)
     assert_true(v.cases > 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     enum { MOST = 64 };
     static struct test test[MOST];
     static struct CMUnitTest unit[MOST];
     static char name[MOST][64];
     struct gdn_error err = {0};
+    const uint32_t mask = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 16) : ~0u;
     int n = 0;
-    if (!lab_open(&lab, "cpu", ~0u, &err)) {
+    if (!lab_open(&lab, "cpu", mask, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }

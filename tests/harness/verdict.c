@@ -40,37 +40,42 @@ void coordinate_text(const struct tensor *t, int64_t element, char *out, size_t 
     if (used < room) snprintf(out + used, room - used, ")");
 }
 
-/* The largest finite magnitude. */
-static double largest(const double *x, int64_t n)
+/* The largest number of a type, and what the smallest ones may be off by: floats below the smallest
+ * normal one may be flushed to 0; f16 keeps them, in steps of 2^-24. */
+static double most_of(enum dtype dtype) { return dtype == DTYPE_F16 ? 65504 : (double)FLT_MAX; }
+static double least_of(enum dtype dtype) { return dtype == DTYPE_F16 ? 0x1p-25 : (double)FLT_MIN; }
+
+/* The largest magnitude that the type can hold. */
+static double largest(const double *x, int64_t n, double most)
 {
     double top = 0;
     for (int64_t i = 0; i < n; i++)
-        if (fabs(x[i]) > top && fabs(x[i]) <= (double)FLT_MAX) top = fabs(x[i]);
+        if (fabs(x[i]) > top && fabs(x[i]) <= most) top = fabs(x[i]);
     return top;
 }
 
-/* NaN meets NaN; what no float can hold meets an infinity or the largest floats. */
-static bool agrees_beyond_numbers(double got, double want)
+/* NaN meets NaN; what the type cannot hold meets an infinity or its largest numbers. */
+static bool agrees_beyond_numbers(double got, double want, double most)
 {
     if (isnan(want)) return isnan(got);
-    return (want > 0) == (got > 0) && fabs(got) > 0.99 * (double)FLT_MAX;
+    return (want > 0) == (got > 0) && fabs(got) > 0.99 * most;
 }
 
 void verdict_compare(struct verdict *v, const char *name, const struct tensor *t,
                      const double *got, const double *want, struct limit limit)
 {
     const int64_t n = tensor_elements(t);
-    const double top = largest(want, n);
+    const double most = most_of(t->dtype), least = least_of(t->dtype);
+    const double top = largest(want, n, most);
     double square = 0, error = 0, worst = 0;
     int64_t where = -1;
     for (int64_t i = 0; i < n; i++) {
-        if (!(fabs(want[i]) <= (double)FLT_MAX)) {
-            if (agrees_beyond_numbers(got[i], want[i])) continue;
+        if (!(fabs(want[i]) <= most)) {
+            if (agrees_beyond_numbers(got[i], want[i], most)) continue;
             worst = INFINITY, where = i;
             break;
         }
-        /* Below the smallest normal float a number keeps fewer bits: that much is not counted. */
-        double e = fabs(got[i] - want[i]) - (double)FLT_MIN;
+        double e = fabs(got[i] - want[i]) - least;
         if (e < 0) e = 0;
         const double room = limit.element * top + limit.rounding * fabs(want[i]);
         const double share = isnan(e) ? INFINITY : e > 0 ? (room > 0 ? e / room : INFINITY) : 0;

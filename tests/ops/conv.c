@@ -10,8 +10,8 @@ static void build(struct trial *t, const struct shape *s)
     const int64_t tail = s->W - 1;
     struct conv_args *a = &t->args.conv;
     a->plain = s->option & PLAIN;
-    /* A sum of products of 1e4 that nearly cancel is off by 1e-3 in f32, and the slope of silu by half
-     * of that. */
+    /* A sum of products of 1e4 that nearly cancel is off by 1e-3 in f32, and the slope of silu by
+     * half of that. */
     const double l2 = s->regime == REGIME_HUGE ? 1e-3 : 0;
     a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->D), .window = true,
               .l2 = l2);
@@ -43,7 +43,8 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(W, 2, 3, 4), AXIS(B, 1, 2, 3, 5),
-    AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16),
+    AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16),
+    AXIS(weight, DTYPE_F32, DTYPE_BF16),
     AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 1, 2, 3, 4, 7)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5, 9), AXIS(D, 1, 3), AXIS(W, 2, 3, 4),
                                      AXIS(B, 1, 2, 3), AXIS(option, 0, 1, 2, 3, 4, 7),

@@ -1,6 +1,6 @@
 /* Laws of op_conv on rings: position p stands in ring row p mod ring, ring = W-1 + entries. */
-#include "harness/laws.h"
 #include "harness/suite.h"
+#include "harness/ways.h"
 
 static int fields(const struct shape *s, struct want *want)
 {
@@ -44,6 +44,11 @@ static const struct shape shapes[] = {
     {.D = 33, .W = 4, .slots = 16, .act = DTYPE_BF16, .regime = REGIME_HUGE},
     {.D = 130, .W = 4, .slots = 32},
 };
+static const struct shape thorough[] = {
+    {.D = 67, .W = 4, .slots = 16},
+    {.D = 67, .W = 4, .slots = 16, .act = DTYPE_BF16},
+    {.D = 67, .W = 4, .slots = 32, .act = DTYPE_F16},
+};
 static const struct shape speculating[] = {
     {.D = 5, .W = 4, .slots = 32},
     {.D = 3, .W = 2, .slots = 32, .act = DTYPE_BF16},
@@ -51,6 +56,7 @@ static const struct shape speculating[] = {
 
 static const struct law laws[] = {
     FORM_LAW(cuts, shapes, USUAL_EXTENT),
+    FORM_LAW_EVERY_ISA("cuts of 200", cuts, thorough, FULL_EXTENT),
     FORM_LAW(sizes, speculating, {.tokens = 1100}),
     FORM_LAW(drafts, speculating, USUAL_EXTENT),
     FORM_LAW(rounds, speculating, USUAL_EXTENT),

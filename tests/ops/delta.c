@@ -69,7 +69,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(Dk, EDGE_WIDTHS), AXIS(Dv, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4),
     AXIS(R, 1, 2, 3, 4), AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 0, 1),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_F32, DTYPE_BF16),
+    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(weight, DTYPE_F32, DTYPE_F32, DTYPE_BF16),
     AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4),
     AXIS(decay, 0, 0, 1, 2), AXIS(option, 0, 1, 2, 3, 4, 5, 6, 7, 14, 15)};
 enum { DENSE_CALLS = 3 }; /* the first ones below: those with a backward */

@@ -1,5 +1,5 @@
-/* delta_grad.h: problems for the backward of op_delta on dense calls, their answers by any device,
- * and the instruction sets that a law has to hold with. For delta_grad.c and delta_grad_bits.c. */
+/* delta_grad.h: problems for the backward of op_delta on dense calls and their answers by any
+ * device. For delta_grad.c, delta_grad_bits.c and delta_hostile.c. */
 #ifndef OPS_DELTA_GRAD_H
 #define OPS_DELTA_GRAD_H
 
@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/cpu.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "harness/suite.h"
+#include "harness/ways.h"
 
 enum { CHANNEL = 1 }; /* shape.option */
 enum { Q, K, V, G, BETA, S0, INPUTS, O = INPUTS, S1, TENSORS };
@@ -159,52 +159,6 @@ static inline bool solve(const struct problem *p, struct station *at, struct ans
     }
     return fine;
 }
-
-/* ---- every instruction set ------------------------------------------------------------------- */
-
-struct way {
-    char name[16];
-    struct station one, three; /* threads */
-};
-
-enum { WAYS = 3 };
-struct ways {
-    struct way of[WAYS];
-    int count;
-    struct station *ref;
-};
-typedef void ways_law(struct ways *w, struct verdict *v);
-
-static inline void on_every_isa(struct lab *lab, struct verdict *v, ways_law *holds)
-{
-    static const struct {
-        const char *name;
-        uint32_t needs, mask;
-    } isa[WAYS] = {{"portable", 0, 0}, {"avx2", CPU_AVX2, CPU_AVX2}, {"all", CPU_AVX512, ~0u}};
-    struct ways w = {.ref = &lab->ref};
-    const char *device = lab->under[0].device->name;
-    struct gdn_error err = {0};
-    bool open = true;
-    for (int i = strcmp(device, "cpu") == 0 ? 0 : WAYS - 1; open && i < WAYS; i++) {
-        if (strcmp(device, "cpu") == 0 && (cpu_flags() & isa[i].needs) != isa[i].needs) continue;
-        struct way *way = &w.of[w.count++];
-        snprintf(way->name, sizeof way->name, "%s", isa[i].name);
-        open = station_open(&way->one, device, 1, isa[i].mask, SCRATCH_BYTES, &err) &&
-               station_open(&way->three, device, 3, isa[i].mask, SCRATCH_BYTES, &err);
-    }
-    if (EXPECT(v, open, "%s", err.text)) holds(&w, v);
-    for (int i = 0; i < w.count; i++) {
-        station_close(&w.of[i].one);
-        station_close(&w.of[i].three);
-    }
-}
-
-#define EVERY_ISA(name)                                                               \
-    static void name(struct lab *lab, struct verdict *v, const struct law *law)       \
-    {                                                                                 \
-        (void)law;                                                                    \
-        on_every_isa(lab, v, name##_holds);                                           \
-    }
 
 /* Within `share` of the largest entry of each gradient, five times that for g. */
 static inline void compare(const struct problem *p, const char *what, const struct answer *got,

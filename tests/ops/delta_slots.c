@@ -2,8 +2,8 @@
 #include <math.h>
 
 #include "base/memory.h"
-#include "harness/laws.h"
 #include "harness/suite.h"
+#include "harness/ways.h"
 
 enum { CHANNEL = 1 };
 
@@ -88,6 +88,13 @@ static const struct shape shapes[] = {
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 16, .slots = 32, .decay = DECAY_STRONG),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 16, .slots = 32, .decay = DECAY_NONE),
 };
+/* Both gates and both anchors, one strip and then the size of most models. */
+static const struct shape thorough[] = {
+    BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 32, .slots = 16),
+    BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 32, .slots = 16, .weight = DTYPE_BF16),
+    BOTH_GATES(.Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .slots = 32),
+    BOTH_GATES(.Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .slots = 32, .weight = DTYPE_BF16),
+};
 static const struct shape speculating[] = {
     BOTH_GATES(.Hk = 1, .R = 2, .Dk = 8, .Dv = 7, .slots = 32),
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 9, .Dv = 4, .slots = 32, .act = DTYPE_BF16,
@@ -105,6 +112,7 @@ static const struct shape accurate[] = {
 
 static const struct law laws[] = {
     FORM_LAW(cuts, shapes, USUAL_EXTENT),
+    FORM_LAW_EVERY_ISA("cuts of 200", cuts, thorough, FULL_EXTENT),
     FORM_LAW(sizes, small, {.tokens = 1100}),
     FORM_LAW(drafts, speculating, USUAL_EXTENT),
     FORM_LAW(rounds, speculating, USUAL_EXTENT),

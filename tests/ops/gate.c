@@ -31,7 +31,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(Hk, 1, 2, 3, 4, 16), AXIS(D, EDGE_WIDTHS),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
+    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1, 2, 3, 4, 5)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(Hk, 1, 3), AXIS(D, 1, 4),
                                      AXIS(option, 0, 1, 2, 3, 4, 5)};

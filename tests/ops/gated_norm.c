@@ -21,12 +21,12 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
+    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1)};
 /* The gradient of a row of one element is what eps leaves of it: f32 has no bits for that. */
 static const struct axis wider[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, 3, 7, 8, 31, 32, 33, 64, 96, 100, 128), AXIS(Hk, 1, 2, 3, 4),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
+    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 2, 3, 7), AXIS(Hk, 1, 2),
                                      AXIS(option, 0, 1)};
