@@ -1,6 +1,6 @@
 /* Laws of the backward of op_delta that compare bits, with every instruction set: runs, threads, a
  * sequence alone, segments; and what it costs in memory. */
-#include "ops/delta_grad.h"
+#include "ops/delta_problem.h"
 
 static bool same_bits(const struct problem *p, int i, const double *a, const double *b)
 {
@@ -17,9 +17,9 @@ static void runs_holds(struct ways *w, struct verdict *v)
         struct problem p;
         struct answer first = {0}, again = {0};
         bool fine = problem_open(&p, &s, length, v) &&
-                    solve(&p, &way->one, &first, NULL, v);
+                    solve(&p, &way->one, &first, v);
         for (int run = 0; fine && run < 100; run++) {
-            fine = solve(&p, run % 2 ? &way->one : &way->three, &again, NULL, v);
+            fine = solve(&p, run % 2 ? &way->one : &way->three, &again, v);
             for (int i = 0; fine && i < INPUTS; i++)
                 fine = EXPECT(v, same_bits(&p, i, again.grad[i], first.grad[i]),
                               "%s (%s) has other bits in run %d", names[i], way->name, run);
@@ -65,13 +65,13 @@ static void alone_holds(struct ways *w, struct verdict *v)
         const struct shape s = {.B = 4, .Hk = 2, .R = 2, .Dk = 32, .Dv = 48, .option = n % 2};
         struct problem p, part;
         struct answer all = {0}, own = {0}, spoilt = {0};
-        if (problem_open(&p, &s, length, v) && solve(&p, &way->three, &all, NULL, v)) {
+        if (problem_open(&p, &s, length, v) && solve(&p, &way->three, &all, v)) {
             for (int i = 0; i < TENSORS; i++) /* somewhere in sequence 2 */
                 p.value[i][elements(&p, i) * 5 / 8] = NAN;
-            solve(&p, &way->three, &spoilt, NULL, v);
+            solve(&p, &way->three, &spoilt, v);
             for (int b = 0; b < s.B && spoilt.grad[0]; b++) {
                 if (b == 2 || !part_open(&part, &p, b, 0, length[b], v)) continue;
-                if (solve(&part, &way->one, &own, NULL, v))
+                if (solve(&part, &way->one, &own, v))
                     for (int i = 0; i < INPUTS; i++) {
                         EXPECT(v, same_bits(&part, i, own.grad[i], share(&p, &all, b, 0, i)),
                                "%s (%s) of sequence %d differs in a batch", names[i], way->name, b);
@@ -98,15 +98,15 @@ static void cut_at(struct way *way, const struct problem *p, const struct answer
 {
     struct problem part[2] = {0};
     struct answer got[2] = {0};
-    double *state = NULL;
+    struct answer first = {0};
     char name[64];
     if (part_open(&part[0], p, 0, 0, cut, v) && part_open(&part[1], p, 0, cut, p->shape.T, v) &&
-        solve(&part[0], &way->one, NULL, &state, v) && state) {
-        const size_t bytes = (size_t)elements(p, S0) * sizeof *state;
-        memcpy(part[1].value[S0], state, bytes);
-        if (solve(&part[1], &way->one, &got[1], NULL, v)) {
+        solve_forward(&part[0], &way->one, &first, v) && first.S1) {
+        const size_t bytes = (size_t)elements(p, S0) * sizeof *first.S1;
+        memcpy(part[1].value[S0], first.S1, bytes);
+        if (solve(&part[1], &way->one, &got[1], v)) {
             memcpy(part[0].value[S1], got[1].grad[S0], bytes);
-            solve(&part[0], &way->one, &got[0], NULL, v);
+            solve(&part[0], &way->one, &got[0], v);
         }
     }
     for (int i = 0; i < 2 * INPUTS; i++) {
@@ -119,7 +119,7 @@ static void cut_at(struct way *way, const struct problem *p, const struct answer
                         (struct limit){.l2 = INFINITY, .element = g == G ? 5e-6 : 1e-6});
         EXPECT(v, !still || same_bits(&part[half], g, found, want), "%s has other bits", name);
     }
-    mem_give(state);
+    answer_close(&first);
     for (int i = 0; i < 2; i++) {
         answer_close(&got[i]);
         problem_close(&part[i]);
@@ -139,7 +139,7 @@ static void segments_holds(struct ways *w, struct verdict *v)
             if (problem_open(&p, &s, length, v)) {
                 for (int64_t e = 0; still && e < elements(&p, S0); e++) p.value[S0][e] = 0;
                 for (int64_t e = 0; still && e < cuts[c] * 2 * s.Dv; e++) p.value[V][e] = 0;
-                if (solve(&p, &way->one, &whole, NULL, v))
+                if (solve(&p, &way->one, &whole, v))
                     cut_at(way, &p, &whole, cuts[c], still, v);
             }
             answer_close(&whole);
@@ -157,7 +157,7 @@ static size_t scratch_for(struct way *way, int T, int option, struct verdict *v)
     struct answer a = {0};
     size_t high = 0;
     way->one.scratch.high = 0;
-    if (problem_open(&p, &s, &T, v) && solve(&p, &way->one, &a, NULL, v))
+    if (problem_open(&p, &s, &T, v) && solve(&p, &way->one, &a, v))
         high = way->one.scratch.high;
     answer_close(&a);
     problem_close(&p);

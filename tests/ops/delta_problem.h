@@ -1,7 +1,7 @@
-/* delta_grad.h: problems for the backward of op_delta on dense calls and their answers by any
- * device. For delta_grad.c, delta_grad_bits.c and delta_hostile.c. */
-#ifndef OPS_DELTA_GRAD_H
-#define OPS_DELTA_GRAD_H
+/* delta_problem.h: problems for op_delta and their answers by any device: forward and backward on
+ * dense calls, forward on slots. For delta_grad.c, delta_grad_bits.c and delta_hostile.c. */
+#ifndef OPS_DELTA_PROBLEM_H
+#define OPS_DELTA_PROBLEM_H
 
 #include <math.h>
 #include <stdio.h>
@@ -27,7 +27,10 @@ struct problem {
 
 struct answer {
     double *grad[INPUTS];
+    double *o, *S1; /* of forward, in place of the gradients */
 };
+
+static inline int64_t heads(const struct problem *p) { return (int64_t)p->shape.Hk * p->shape.R; }
 
 static inline struct tensor tensor_like(const struct problem *p, int i, enum dtype dtype,
                                         void *data)
@@ -97,6 +100,8 @@ static inline void problem_close(struct problem *p)
 static inline void answer_close(struct answer *a)
 {
     for (int i = 0; i < INPUTS; i++) mem_give(a->grad[i]);
+    mem_give(a->o);
+    mem_give(a->S1);
     *a = (struct answer){0};
 }
 
@@ -124,39 +129,81 @@ static inline double *fetch(struct device *device, const void *at, enum dtype dt
     return x;
 }
 
-/* Runs the kernel. On the reference everything is in double. With `state`, the forward kernel runs
- * instead and [B, Hv, Dv, Dk] of the final state goes there. */
-static inline bool solve(const struct problem *p, struct station *at, struct answer *a,
-                         double **state, struct verdict *v)
+/* The tensors of a call on a device; on the reference all are in double. */
+struct laid {
+    struct device *device;
+    enum dtype plain; /* of what is not an activation */
+    struct tensor t[TENSORS], grad[TENSORS];
+    struct rows rows;
+    int32_t pos[SEQUENCES];
+    struct delta_args args;
+    bool fine;
+};
+
+static inline enum dtype laid_type(const struct laid *l, const struct problem *p, int i)
+{
+    return l->plain == DTYPE_F64 ? DTYPE_F64 : type_of(p, i);
+}
+
+static inline void lay_problem(struct laid *l, const struct problem *p, struct station *at)
 {
     struct device *device = at->device;
-    const bool wide = strcmp(device->name, "ref") == 0;
-    const enum dtype plain = wide ? DTYPE_F64 : DTYPE_F32;
-    struct tensor t[TENSORS], grad[TENSORS];
-    bool fine = true;
+    *l = (struct laid){.device = device, .fine = true,
+                       .plain = strcmp(device->name, "ref") == 0 ? DTYPE_F64 : DTYPE_F32};
     for (int i = 0; i < TENSORS; i++) {
-        const enum dtype type = wide ? DTYPE_F64 : type_of(p, i);
+        const enum dtype type = laid_type(l, p, i);
         const int64_t n = elements(p, i);
-        t[i] = tensor_like(p, i, type, i >= O && !state ? NULL
-                                                       : place(device, p->value[i], type, n));
-        grad[i] = tensor_like(p, i, plain, place(device, i < O ? NULL : p->value[i], plain, n));
-        t[i].grad = i >= O && !p->value[i] ? NULL : &grad[i];
-        fine = fine && grad[i].data;
+        l->t[i] = tensor_like(p, i, type, place(device, i < O ? p->value[i] : NULL, type, n));
+        l->grad[i] = tensor_like(p, i, l->plain,
+                                 place(device, i < O ? NULL : p->value[i], l->plain, n));
+        l->t[i].grad = i >= O && !p->value[i] ? NULL : &l->grad[i];
+        l->fine = l->fine && l->t[i].data && l->grad[i].data;
     }
-    const int32_t pos[SEQUENCES] = {0};
-    const struct rows rows = {.B = p->shape.B, .T = p->shape.T, .start = p->start, .pos = pos,
-                              .slot = p->shape.absent ? p->slot : NULL};
-    struct delta_args args = {.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G], .beta = &t[BETA],
-                              .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &rows};
-    op_kernel *const kernel = (state ? device->forward : device->backward)[OP_DELTA];
-    fine = EXPECT(v, fine, "no memory") && station_run(at, kernel, &args, v);
-    if (fine && state) *state = fetch(device, t[S1].data, type_of(p, S1), elements(p, S1));
-    for (int i = 0; fine && !state && i < INPUTS; i++)
-        a->grad[i] = fetch(device, grad[i].data, plain, elements(p, i));
+    l->rows = (struct rows){.B = p->shape.B, .T = p->shape.T, .start = p->start, .pos = l->pos,
+                            .slot = p->shape.absent ? p->slot : NULL};
+    struct tensor *t = l->t;
+    l->args = (struct delta_args){.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G], .beta = &t[BETA],
+                                  .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &l->rows};
+}
+
+static inline void laid_close(struct laid *l)
+{
     for (int i = 0; i < TENSORS; i++) {
-        device->give(device, t[i].data);
-        device->give(device, grad[i].data);
+        l->device->give(l->device, l->t[i].data);
+        l->device->give(l->device, l->grad[i].data);
     }
+}
+
+/* Element i of the call, as doubles. */
+static inline double *laid_fetch(const struct laid *l, const struct problem *p, int i)
+{
+    return fetch(l->device, l->t[i].data, laid_type(l, p, i), elements(p, i));
+}
+
+/* The gradients. */
+static inline bool solve(const struct problem *p, struct station *at, struct answer *a,
+                         struct verdict *v)
+{
+    struct laid l;
+    lay_problem(&l, p, at);
+    const bool fine = EXPECT(v, l.fine, "no memory") &&
+                      station_run(at, at->device->backward[OP_DELTA], &l.args, v);
+    for (int i = 0; fine && i < INPUTS; i++)
+        a->grad[i] = fetch(l.device, l.grad[i].data, l.plain, elements(p, i));
+    laid_close(&l);
+    return fine;
+}
+
+/* o and S1 of a dense call. */
+static inline bool solve_forward(const struct problem *p, struct station *at, struct answer *a,
+                                 struct verdict *v)
+{
+    struct laid l;
+    lay_problem(&l, p, at);
+    const bool fine = EXPECT(v, l.fine, "no memory") &&
+                      station_run(at, at->device->forward[OP_DELTA], &l.args, v);
+    if (fine) a->o = laid_fetch(&l, p, O), a->S1 = laid_fetch(&l, p, S1);
+    laid_close(&l);
     return fine;
 }
 
