@@ -2,6 +2,7 @@
  * forgotten, writes at the edge of stability, no decay and decay to nothing, rows of zeros, numbers
  * at the ends of the types. Against the reference in double, with every instruction set; forward on
  * dense states and on slots. */
+#include "harness/cache.h"
 #include "ops/delta_problem.h"
 
 #define LIMIT 2e-6
@@ -146,67 +147,46 @@ static bool hostile_open(struct problem *p, int kind, int n, struct verdict *v)
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-/* Slots for the problem's sequences, log and anchor. */
-struct cache {
-    struct delta_slots slots;
-    int32_t number[SEQUENCES];
-};
-
-static bool cache_open(struct cache *c, const struct laid *l, const struct problem *p)
-{
-    const struct shape *s = &p->shape;
-    struct device *device = l->device;
-    struct delta_slots *d = &c->slots;
-    const int Hv = (int)heads(p);
-    const int64_t entries = (int64_t)s->B * BLOCK, gates = s->option & CHANNEL ? s->Dk : 1;
-    *d = (struct delta_slots){.slots = s->B, .entries = BLOCK, .Hk = s->Hk, .Hv = Hv, .Dk = s->Dk,
-                              .Dv = s->Dv, .channel_gate = s->option & CHANNEL,
-                              .anchor_type = l->plain, .k_type = l->t[K].dtype,
-                              .wide_type = l->plain,
-                              .anchor_elements = device->anchor_elements(Hv, s->Dv, s->Dk)};
-    d->anchor = place(device, NULL, d->anchor_type, s->B * d->anchor_elements);
-    d->k = place(device, NULL, d->k_type, entries * s->Hk * s->Dk);
-    d->u = place(device, NULL, d->wide_type, entries * Hv * s->Dv);
-    d->G = place(device, NULL, d->wide_type, entries * Hv * gates);
-    d->base = place(device, NULL, DTYPE_I32, s->B);
-    for (int b = 0; b < s->B; b++) c->number[b] = b;
-    if (!d->anchor || !d->k || !d->u || !d->G || !d->base) return false;
-    for (int b = 0; b < s->B; b++)
-        device->anchor_pack(d, b, p->value[S0] + b * (elements(p, S0) / s->B));
-    return true;
-}
-
-static void cache_close(struct cache *c, struct device *device)
-{
-    void *all[] = {c->slots.anchor, c->slots.k, c->slots.u, c->slots.G, c->slots.base};
-    for (int i = 0; i < 5; i++) device->give(device, all[i]);
-}
-
-/* o of a call on slots whose anchors are S0. */
+/* o and the last state of a call on slots whose anchors are S0. */
 static bool solve_slots(const struct problem *p, struct station *at, struct answer *a,
                         struct verdict *v)
 {
+    static const int32_t number[SEQUENCES] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const struct shape *s = &p->shape;
+    const struct delta_slots like = {
+        .slots = s->B, .entries = BLOCK, .Hk = s->Hk, .Hv = (int)heads(p), .Dk = s->Dk,
+        .Dv = s->Dv, .channel_gate = s->option & CHANNEL, .k_type = type_of(p, K)};
+    const int64_t state = elements(p, S0) / s->B;
     struct laid l;
     struct cache c;
     lay_problem(&l, p, at);
-    bool fine = EXPECT(v, cache_open(&c, &l, p) && l.fine, "no memory");
-    l.rows.slot = c.number;
+    a->S1 = mem_take_array((size_t)elements(p, S0), sizeof *a->S1);
+    bool fine = EXPECT(v, cache_open(&c, at->device, &like) && l.fine && a->S1, "no memory");
+    for (int b = 0; fine && b < s->B; b++)
+        at->device->anchor_pack(&c.slots, b, p->value[S0] + b * state);
+    l.rows.slot = number;
     l.args.slots = &c.slots;
     l.args.S0 = l.args.S1 = NULL;
     fine = fine && station_run(at, at->device->forward[OP_DELTA], &l.args, v);
+    for (int b = 0; fine && b < s->B; b++)
+        fine = EXPECT(v, cache_state(&c, b, p->start[b + 1] - p->start[b], a->S1 + b * state),
+                      "no memory");
     if (fine) a->o = laid_fetch(&l, p, O);
-    cache_close(&c, l.device);
+    cache_close(&c);
     laid_close(&l);
     return fine;
 }
 
-static void compare_rows(const struct problem *p, int kind, const char *isa, int i,
-                         const double *got, const double *want, struct verdict *v)
+static void compare_forward(const struct problem *p, int kind, const char *how,
+                            const struct answer *got, const struct answer *want, struct verdict *v)
 {
-    char name[64];
-    const struct tensor t = tensor_like(p, i, type_of(p, i), NULL);
-    snprintf(name, sizeof name, "%s (%s, %s)", i == O ? "o" : "S1", hostile[kind].name, isa);
-    verdict_compare(v, name, &t, got, want, limit_of(t.dtype, hostile[kind].forward, 1));
+    for (int i = O; i <= S1; i++) {
+        char name[64];
+        const struct tensor t = tensor_like(p, i, type_of(p, i), NULL);
+        snprintf(name, sizeof name, "%s (%s, %s)", i == O ? "o" : "S1", hostile[kind].name, how);
+        verdict_compare(v, name, &t, i == O ? got->o : got->S1, i == O ? want->o : want->S1,
+                        limit_of(t.dtype, hostile[kind].forward, 1));
+    }
 }
 
 static void forward_holds(struct ways *w, struct verdict *v)
@@ -217,12 +197,10 @@ static void forward_holds(struct ways *w, struct verdict *v)
         if (hostile_open(&p, i / KINDS, i % KINDS, v) && solve_forward(&p, w->ref, &want, v))
             for (int k = 0; k < w->count; k++) {
                 struct way *way = &w->of[k];
-                if (solve_forward(&p, &way->one, &dense, v)) {
-                    compare_rows(&p, i / KINDS, way->name, O, dense.o, want.o, v);
-                    compare_rows(&p, i / KINDS, way->name, S1, dense.S1, want.S1, v);
-                }
+                if (solve_forward(&p, &way->one, &dense, v))
+                    compare_forward(&p, i / KINDS, way->name, &dense, &want, v);
                 if (solve_slots(&p, &way->three, &slots, v))
-                    compare_rows(&p, i / KINDS, way->name, O, slots.o, want.o, v);
+                    compare_forward(&p, i / KINDS, way->name, &slots, &want, v);
                 answer_close(&dense);
                 answer_close(&slots);
             }
