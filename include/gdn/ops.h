@@ -194,7 +194,8 @@ GDN_API enum gdn_status gdn_gate_backward(const gdn_ops *ops, const struct gdn_g
 
 /* ---- norms ----------------------------------------------------------------------------------- */
 
-/* y = scale x / sqrt(sum x^2 + eps) over the last axis. A row of zeros has the gradient 0. */
+/* y = scale x / sqrt(sum x^2 + eps) over the last axis. A row of zeros has the gradient 0. Backward
+ * of both norms needs gradient.y. */
 struct gdn_l2norm {
     int32_t B, T, H, D;
     struct gdn_array x, y; /* [B, T, H, D]; y of the type of x, or f32 */

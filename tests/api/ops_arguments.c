@@ -1,5 +1,6 @@
 /* Hostile arguments of gdn/ops.h: every one is refused with a sentence that names it, before a byte
- * is written; sizes at the limits; workspaces a byte too small. */
+ * is written; sizes at the limits; workspaces a byte too small. Arrays, and the small calls:
+ * ops_arrays.c. */
 #include "api/ops_lab.h"
 
 #include "base/memory.h"
@@ -376,99 +377,6 @@ static void S2_09_and_10_memory_of_the_backward(void **state)
     gdn_ops_close(ops);
 }
 
-/* ---- the small ones -------------------------------------------------------------------------- */
-
-struct small {
-    struct gdn_conv conv;
-    struct gdn_gate gate;
-    struct gdn_l2norm unit;
-    struct gdn_norm norm;
-};
-typedef void small_change(struct small *s);
-#define SMALL(name, ...)                                                   \
-    static void name(struct small *s) { __VA_ARGS__; }
-SMALL(conv_no_channels, s->conv.C = 0)
-SMALL(conv_no_taps, s->conv.W = 0)
-SMALL(conv_many_taps, s->conv.W = 17)
-SMALL(conv_no_x, s->conv.x.data = NULL)
-SMALL(conv_tail_type, s->conv.tail_in.type = GDN_BF16)
-SMALL(conv_y_type, s->conv.y.type = GDN_BF16)
-SMALL(conv_y_apart, s->conv.y.stride[0] = 8; s->conv.y.stride[1] = 3)
-SMALL(conv_stride, s->conv.x.stride[2] = 1)
-SMALL(gate_no_heads, s->gate.Hv = 0)
-SMALL(gate_minus_Dk, s->gate.Dk = -1)
-SMALL(gate_bound, s->gate.lower_bound = 5)
-SMALL(gate_nan, s->gate.lower_bound = NAN)
-SMALL(gate_scale, s->gate.beta_scale = -1)
-SMALL(gate_g_type, s->gate.g.type = GDN_BF16)
-SMALL(gate_b_type, s->gate.b.type = GDN_F16)
-SMALL(gate_rows, s->gate.B = 1 << 20; s->gate.T = 1 << 20)
-SMALL(unit_eps, s->unit.eps = -1e-6)
-SMALL(unit_scale, s->unit.scale = INFINITY)
-SMALL(unit_D, s->unit.D = 0)
-SMALL(norm_z, s->norm.z = s->norm.x)
-SMALL(norm_no_z, s->norm.gate = GDN_SILU)
-SMALL(norm_centred, s->norm.gate = GDN_SIGMOID; s->norm.z = s->norm.x; s->norm.centred = true)
-SMALL(norm_gate, s->norm.gate = (enum gdn_norm_gate)3)
-SMALL(norm_no_w, s->norm.w.data = NULL)
-
-static const struct {
-    small_change *change;
-    enum gdn_status status;
-    const char *words;
-} small_refusals[] = {
-    {conv_no_channels, GDN_ERR_USAGE, "C: found 0"}, {conv_no_taps, GDN_ERR_USAGE, "W: found 0"},
-    {conv_many_taps, GDN_ERR_USAGE, "W: found 17, need 1 to 16"},
-    {conv_no_x, GDN_ERR_USAGE, "x.data: found NULL"},
-    {conv_tail_type, GDN_ERR_USAGE, "tail_in.type: found bf16, need f32"},
-    {conv_y_type, GDN_ERR_USAGE, "y.type: found bf16, need f32"},
-    {conv_y_apart, GDN_ERR_USAGE, "y: found a stride of 3, need at least 4"},
-    {conv_stride, GDN_ERR_USAGE, "x.stride[2]: found 1"},
-    {gate_no_heads, GDN_ERR_USAGE, "Hv: found 0"}, {gate_minus_Dk, GDN_ERR_USAGE, "Dk: found -1"},
-    {gate_bound, GDN_ERR_USAGE, "lower_bound: found 5"},
-    {gate_nan, GDN_ERR_USAGE, "lower_bound: found"},
-    {gate_scale, GDN_ERR_USAGE, "beta_scale: found -1"},
-    {gate_g_type, GDN_ERR_USAGE, "g.type: found bf16, need f32"},
-    {gate_b_type, GDN_ERR_USAGE, "b.type: found f16, need f32"},
-    {gate_rows, GDN_ERR_USAGE, "B * T: found 1099511627776"},
-    {unit_eps, GDN_ERR_USAGE, "eps: found -1e-06"}, {unit_scale, GDN_ERR_USAGE, "scale: found inf"},
-    {unit_D, GDN_ERR_USAGE, "D: found 0"}, {norm_z, GDN_ERR_USAGE, "z.data: found an array"},
-    {norm_no_z, GDN_ERR_USAGE, "z.data: found NULL"},
-    {norm_centred, GDN_ERR_UNSUPPORTED, "centred: found true"},
-    {norm_gate, GDN_ERR_USAGE, "gate: found 3"}, {norm_no_w, GDN_ERR_USAGE, "w.data: found NULL"},
-};
-
-static void small_ones_refuse(void **state)
-{
-    (void)state;
-    static float in[64], out[64];
-    static char room[1 << 20];
-    gdn_ops *ops = lab_open("cpu", 1, GDN_ISA_ALL);
-    for (size_t i = 0; i < 1 + sizeof small_refusals / sizeof *small_refusals; i++) {
-        struct small s = {
-            .conv = {.rows = {.B = 1, .T = 2}, .C = 4, .W = 3, .x.data = in, .w.data = in,
-                     .tail_in.data = in, .y.data = out, .tail_out.data = out + 16},
-            .gate = {.B = 1, .T = 2, .Hv = 2, .Dk = 2, .a.data = in, .b.data = in, .g.data = out,
-                     .beta.data = out + 32},
-            .unit = {.B = 1, .T = 2, .H = 1, .D = 4, .x.data = in, .y.data = out},
-            .norm = {.B = 1, .T = 2, .H = 1, .D = 4, .x.data = in, .w.data = in, .y.data = out}};
-        struct gdn_error err = {0};
-        enum gdn_status first = GDN_OK, found[4];
-        memset(out, 0, sizeof out);
-        if (i > 0) small_refusals[i - 1].change(&s);
-        found[0] = gdn_conv_forward(ops, &s.conv, room, sizeof room, &err);
-        found[1] = gdn_gate_forward(ops, &s.gate, room, sizeof room, &err);
-        found[2] = gdn_l2norm_forward(ops, &s.unit, room, sizeof room, &err);
-        found[3] = gdn_norm_forward(ops, &s.norm, room, sizeof room, &err);
-        for (int k = 0; k < 4 && first == GDN_OK; k++) first = found[k];
-        if (i == 0 && first != GDN_OK) fail_msg("%s", err.text);
-        if (i > 0 && (first != small_refusals[i - 1].status ||
-                      !strstr(err.text, small_refusals[i - 1].words)))
-            fail_msg("found \"%s\", need \"%s\"", err.text, small_refusals[i - 1].words);
-    }
-    gdn_ops_close(ops);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -479,7 +387,6 @@ int main(void)
         cmocka_unit_test(any_address),
         cmocka_unit_test(huge_sizes),
         cmocka_unit_test(S2_09_and_10_memory_of_the_backward),
-        cmocka_unit_test(small_ones_refuse),
     };
     return cmocka_run_group_tests_name("ops_arguments", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* The founding behaviours (S0 state in the activations' type, S1 bf16 states, S4 calls on a
  * populated cache) as they show in dense calls of gdn/ops.h; the gradients' are in ops_backward.c,
- * the convolution's in ops_parts.c. */
+ * the convolution's in ops_conv.c. */
 #include "api/ops_lab.h"
 
 static const uint32_t masks[] = {0, GDN_ISA_AVX2, GDN_ISA_AVX2 | GDN_ISA_AVX512, GDN_ISA_ALL};
