@@ -31,6 +31,8 @@ enum gdn_status gdn_ops_open(const char *device, int threads, uint32_t isa, gdn_
     return GDN_OK;
 }
 
+uint32_t gdn_ops_isa(const gdn_ops *ops) { return ops ? ops->device->isa : 0; }
+
 void gdn_ops_close(gdn_ops *ops)
 {
     if (!ops) return;

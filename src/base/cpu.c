@@ -1,9 +1,12 @@
 #include "base/cpu.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -18,6 +21,16 @@ static uint64_t enabled_state(void)
 }
 
 static bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
+
+/* Tiles need the system's word. That it is refused is said once: then the fast mode is slower. */
+static bool tiles_permitted(void)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0) return true;
+    if (!atomic_flag_test_and_set(&said))
+        log_line(LOG_WARN, "this processor has AMX, but the system does not permit it");
+    return false;
+}
 
 uint32_t cpu_flags(void)
 {
@@ -35,8 +48,7 @@ uint32_t cpu_flags(void)
         if (bit(c7, 11)) flags |= CPU_AVX512_VNNI;
     }
     bool tiles = (state >> 17 & 3) == 3 && bit(d7, 22) && bit(d7, 24) && bit(d7, 25);
-    if (tiles && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)
-        flags |= CPU_AMX;
+    if (tiles && tiles_permitted()) flags |= CPU_AMX;
     return flags;
 }
 #else

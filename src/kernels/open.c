@@ -76,8 +76,9 @@ static void fill_cpu(struct device *device, uint32_t mask)
     device->anchor_elements = cpu_anchor_elements;
     device->anchor_pack = cpu_anchor_pack;
     device->anchor_unpack = cpu_anchor_unpack;
+    device->isa = cpu_flags() & mask;
     ref_fill(device);
-    cpu_fill(device, cpu_flags() & mask);
+    cpu_fill(device, device->isa);
 }
 
 struct device *device_open(const char *name, int threads, uint32_t mask, struct gdn_error *err)

@@ -24,6 +24,7 @@ typedef void op_kernel(struct device *device, struct arena *scratch, const void 
 
 struct device {
     const char *name; /* "ref", "cpu" */
+    uint32_t isa;     /* cpu flags that its kernels use: those of the machine, after the mask */
     op_kernel *forward[OP_COUNT], *backward[OP_COUNT];
     struct pool *pool; /* NULL: the caller alone */
 

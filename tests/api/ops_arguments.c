@@ -234,6 +234,7 @@ static void nothing_at_all(void **state)
     assert_int_equal(gdn_gate_forward(ops, NULL, &byte, 1, NULL), GDN_ERR_USAGE);
     assert_int_equal(gdn_l2norm_forward(ops, NULL, &byte, 1, NULL), GDN_ERR_USAGE);
     assert_int_equal(gdn_norm_forward(ops, NULL, &byte, 1, NULL), GDN_ERR_USAGE);
+    assert_int_equal(gdn_ops_isa(NULL), 0);
     gdn_ops_close(NULL);
     whole_untouched(&x);
     whole_close(&x);

@@ -33,6 +33,11 @@ bool two_dtypes_accepted(void), each_result_in_its_dtype(void), state_keeps_its_
 bool sums_are_wide(void), orientation_is_one(void), any_state_dtype_honoured(void);
 bool rounds_once_a_launch(void), bf16_rollout_stays_near(void), empty_is_zero(void);
 bool short_calls_keep_tails(void);
+/* founding_delta.c */
+bool mixed_activations_refused(void), generic_path_agrees(void), boundary_states_only(void);
+bool scalar_form_keeps_its_bits(void), unsupported_falls_back(void), outside_is_refused(void);
+bool nothing_outside_is_touched(void), every_kernel_has_a_derivative(void);
+bool length_picks_only_speed(void);
 /* founding_gradient.c */
 bool state_gradient_accepted(void), groups_are_summed(void), uneven_chunks(void), short_rows(void);
 bool both_gates_one_kernel(void), masked_is_absent(void), segments_chain(void);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "acceptance.h"
+#include "base/cpu.h"
 #include "bench.h"
 #include "results.h"
 
@@ -87,11 +88,29 @@ static void list(void)
     }
 }
 
+/* "cpu: avx2 avx512": what is proved below. */
+static void print_isa(const struct device *device)
+{
+    static const struct {
+        uint32_t flag;
+        const char *name;
+    } names[] = {{CPU_AVX2, "avx2"},
+                 {CPU_AVX512, "avx512"},
+                 {CPU_AVX512_BF16, "avx512_bf16"},
+                 {CPU_AVX512_VNNI, "avx512_vnni"},
+                 {CPU_AMX, "amx"}};
+    printf("%s:%s", device->name, device->isa ? "" : " portable");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (device->isa & names[i].flag) printf(" %s", names[i].name);
+    printf("\n\n");
+}
+
 /* The proofs as a table; false when one failed. */
 static bool prove(struct lab *lab, const struct options *o, bool quiet)
 {
     bool all = true;
     int n = 0;
+    if (!quiet) print_isa(lab->under[0].device);
     if (!quiet) printf("%-14s %-16s %6s %12s\n", "op", "test", "cases", "error/limit");
     for (int i = 0; i < results_count(); i++) {
         struct result *r = results_at(i);
