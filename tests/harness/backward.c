@@ -152,3 +152,25 @@ void prove_backward(struct lab *lab, const struct proof *proof, const struct sha
     give_grads(&exact);
     trial_close(&ref);
 }
+
+void prove_repeat(struct lab *lab, const struct proof *proof, const struct shape *s,
+                  struct verdict *v)
+{
+    enum { RUNS = HARNESS_SANITIZED ? 10 : 100 };
+    const struct manner manner = {.grads = true};
+    struct trial first, again;
+    bool go = true;
+    v->shape = *s;
+    v->cases++;
+    if (!trial_open(&first, proof, s, &lab->under[0], &manner, v)) return;
+    go = trial_backward(&first);
+    for (int run = 1; go && run < RUNS; run++) {
+        const int64_t before = v->failures;
+        go = trial_open(&again, proof, s, &lab->under[run % LAB_STATIONS], &manner, v);
+        if (!go) break;
+        if (trial_backward(&again)) expect_same_bits(&first, &again, "in another run");
+        trial_close(&again);
+        go = v->failures == before;
+    }
+    trial_close(&first);
+}

@@ -41,6 +41,8 @@ int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS])
         test[n++] = (struct test){suite, "backward", NULL, prove_backward, &p->backward};
         test[n++] = (struct test){suite, "alone backward", NULL, alone_backward, &p->backward};
     }
+    if (p && sweep_count(&p->repeat) > 0)
+        test[n++] = (struct test){suite, "repeat", NULL, prove_repeat, &p->repeat};
     for (int i = 0; i < suite->laws; i++) {
         GDN_CHECK(n < SUITE_TESTS, "more than %d tests in %s", SUITE_TESTS, suite->name);
         test[n++] = (struct test){suite, suite->law[i].name, &suite->law[i], NULL, NULL};

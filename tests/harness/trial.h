@@ -41,6 +41,7 @@ struct proof {
     enum op op;
     void (*build)(struct trial *t, const struct shape *s);
     struct sweep forward, backward, differences; /* backward without cases: the op has none */
+    struct sweep repeat; /* of backward, a hundred times each */
     struct sweep bench;
     /* Bytes that must move and flops that must be done, at least. */
     void (*cost)(const struct shape *s, double *bytes, double *flops);

@@ -54,6 +54,7 @@ static const struct shape calls[] = {
     {.B = 4, .T = 60, .D = 65, .W = 4, .slots = 32, .start = 1, .absent = 1},
 };
 static const struct shape lengthy[] = {{.B = 2, .T = 4096, .D = 5, .W = 4, .option = TAIL_IN}};
+static const struct shape repeat[] = {{.B = 3, .T = 150, .D = 67, .W = 4, .option = TAIL_IN | TAIL_OUT}};
 static const struct shape bench[] = {{.T = 1, .D = 6144, .W = 4}, {.T = 512, .D = 6144, .W = 4},
                                      {.T = 1, .D = 6144, .W = 4, .slots = 16, .start = 100}};
 
@@ -62,6 +63,7 @@ static const struct proof proof = {
     .forward = {LINES(calls), AXES(axes), .cases = 286},
     .backward = {LINES(lengthy), AXES(axes), .cases = 80},
     .differences = {AXES(narrow), .cases = 24},
+    .repeat = {LINES(repeat)},
     .bench = {LINES(bench)},
 };
 SUITE(conv, .proof = &proof);

@@ -64,14 +64,17 @@ static void no_decay(struct problem *p) { set_decay(p, 0, 0); }
 static void any_decay(struct problem *p) { set_decay(p, 0, 30); }
 static void underflow(struct problem *p) { set_decay(p, 60, 200); }
 
-/* Now and then a token forgets everything; the gates after it still count. */
-static void forgetful(struct problem *p)
+/* Now and then a token forgets nearly everything; the gates after it still count. */
+static void forget_by(struct problem *p, double g)
 {
     const int64_t gates = elements(p, G) / p->shape.T;
     set_decay(p, 0, 1e-2);
     for (int64_t t = 0; t < p->shape.T; t += 5)
-        for (int64_t i = 0; i < gates; i++) p->value[G][t * gates + i] -= 400;
+        for (int64_t i = 0; i < gates; i++) p->value[G][t * gates + i] -= g;
 }
+
+static void forgetful(struct problem *p) { forget_by(p, 400); }
+static void less_forgetful(struct problem *p) { forget_by(p, 40); }
 
 /* A gate far apart from the others of its row: channel 3 forgets, channel 4 keeps. */
 static void uneven(struct problem *p)
@@ -123,6 +126,7 @@ static const struct {
                {"any decay", any_decay, LIMIT, LIMIT},
                {"underflow", underflow, LIMIT, LIMIT},
                {"forgetful", forgetful, 3e-5, LIMIT},
+               {"less forgetful", less_forgetful, LIMIT, LIMIT},
                {"uneven", uneven, LIMIT, LIMIT},
                {"zero rows", zero_rows, LIMIT, LIMIT},
                {"huge", huge, LIMIT, LIMIT},

@@ -36,6 +36,7 @@ static const struct axis axes[] = {
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(Hk, 1, 3), AXIS(D, 1, 4),
                                      AXIS(option, 0, 1, 2, 3, 4, 5)};
 static const struct shape lengthy[] = {{.T = 4096, .Hk = 3, .D = 5, .option = CHANNEL}};
+static const struct shape repeat[] = {{.T = 150, .Hk = 5, .D = 33, .option = CHANNEL}, {.T = 150, .Hk = 33}};
 static const struct shape bench[] = {{.T = 512, .Hk = 32, .D = 1},
                                      {.T = 128, .Hk = 16, .D = 128, .option = CHANNEL}};
 
@@ -44,6 +45,7 @@ static const struct proof proof = {
     .forward = {AXES(axes), .cases = 234},
     .backward = {LINES(lengthy), AXES(axes), .cases = 60},
     .differences = {AXES(narrow), .cases = 12},
+    .repeat = {LINES(repeat)},
     .bench = {LINES(bench)},
 };
 SUITE(gate, .proof = &proof);

@@ -29,6 +29,7 @@ static const struct axis wider[] = {
     AXIS(option, 0, 1)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 2, 3, 7), AXIS(Hk, 1, 2),
                                      AXIS(option, 0, 1)};
+static const struct shape repeat[] = {{.T = 150, .Hk = 3, .D = 67}};
 static const struct shape bench[] = {{.T = 1, .Hk = 16, .D = 128}, {.T = 512, .Hk = 16, .D = 128}};
 
 static const struct proof proof = {
@@ -36,6 +37,7 @@ static const struct proof proof = {
     .forward = {AXES(axes), .cases = 286},
     .backward = {AXES(wider), .cases = 60},
     .differences = {AXES(narrow), .cases = 18},
+    .repeat = {LINES(repeat)},
     .bench = {LINES(bench)},
 };
 SUITE(l2norm, .proof = &proof);

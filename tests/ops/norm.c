@@ -32,6 +32,7 @@ static const struct axis wider[] = {
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 2, 3, 7), AXIS(Hk, 1, 2),
                                      AXIS(option, 0, 1)};
 static const struct shape lengthy[] = {{.T = 4096, .Hk = 1, .D = 33}};
+static const struct shape repeat[] = {{.T = 150, .Hk = 3, .D = 67}};
 static const struct shape bench[] = {{.T = 1, .Hk = 1, .D = 1024}, {.T = 512, .Hk = 8, .D = 256}};
 
 static const struct proof proof = {
@@ -39,6 +40,7 @@ static const struct proof proof = {
     .forward = {AXES(axes), .cases = 286},
     .backward = {LINES(lengthy), AXES(wider), .cases = 60},
     .differences = {AXES(narrow), .cases = 18},
+    .repeat = {LINES(repeat)},
     .bench = {LINES(bench)},
 };
 SUITE(norm, .proof = &proof);
