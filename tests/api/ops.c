@@ -90,7 +90,7 @@ static void every_width(void **state)
 {
     (void)state;
     static const int32_t widths[][2] = {{1, 1}, {1, 5}, {3, 1}, {31, 33}, {64, 64}, {96, 192},
-                                        {128, 128}, {100, 70}};
+                                        {128, 128}, {100, 70}, {256, 256}, {160, 224}};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
         for (int channel = 0; channel < 2; channel++)
             proves_everywhere(&(struct delta_shape){.rows = lengths, .Hk = 2, .Hv = 6,

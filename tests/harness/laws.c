@@ -255,6 +255,15 @@ static bool feed_ragged(struct machine *m, struct track *b, int tokens)
     return go;
 }
 
+/* From row `from` on the stream is NaN, whatever its types are. */
+static void spoil(const struct machine *m, struct stream *s, int from)
+{
+    for (int i = 0; i < m->fields - 1; i++) {
+        const size_t row = machine_row(m, i);
+        memset(s->row[i] + (size_t)from * row, 0xff, (size_t)(s->tokens - from) * row);
+    }
+}
+
 /* A call of absent sequences only leaves every byte as it was. */
 static void expect_untouched(struct machine *m, struct track *b)
 {
@@ -279,6 +288,11 @@ void law_together(struct machine *m, struct extent extent)
             if (expect_rows(m, &b[i], 0, T, "in a batch, sequence", i, 0, 0))
                 expect_state(m, &b[i], 3 - i, T, "in a batch, sequence", i, 0, 0);
         expect_untouched(m, b);
+        spoil(m, &b[0].stream, T / 3);
+        go = feed_ragged(m, b, T);
+        for (int i = 1; i < 3 && go; i++)
+            if (expect_rows(m, &b[i], 0, T, "beside one with NaN, sequence", i, 0, 0))
+                expect_state(m, &b[i], 3 - i, T, "beside one with NaN, sequence", i, 0, 0);
     }
     for (int i = 0; i < 4; i++) track_close(&b[i]);
 }

@@ -29,7 +29,8 @@ form_law law_sizes;
 form_law law_drafts;
 /* Rounds of drafts with random commits, one upon another, end where plain decoding ends. */
 form_law law_rounds;
-/* Sequences in one call are as they are alone; slot -1 gives rows of 0 and touches no byte. */
+/* Sequences in one call are as they are alone, also when one of them is NaN; slot -1 gives rows of 0
+ * and touches no byte. */
 form_law law_together;
 /* A call of no rows changes nothing. */
 form_law law_empty;

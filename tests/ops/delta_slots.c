@@ -115,6 +115,7 @@ static const struct law laws[] = {
     FORM_LAW_EVERY_ISA("cuts of 200", cuts, thorough, FULL_EXTENT),
     FORM_LAW(sizes, small, {.tokens = 1100}),
     FORM_LAW(drafts, speculating, USUAL_EXTENT),
+    FORM_LAW_EVERY_ISA("drafts, weaker code", drafts, speculating, USUAL_EXTENT),
     FORM_LAW(rounds, speculating, USUAL_EXTENT),
     FORM_LAW(together, shapes, USUAL_EXTENT),
     FORM_LAW(empty, shapes, USUAL_EXTENT),
