@@ -27,8 +27,8 @@
  * Types. f32, bf16 and f16 are widened when loaded; all sums are f32 (f64 on "ref"); a result is
  * rounded once, to the type of its array. "ref" also takes f64.
  *
- * Units. g is the natural logarithm of the decay, at most 0. A state is S [Dv, Dk], so that
- * o = S q; it is not transposed anywhere.
+ * Units. g is the natural logarithm of the decay, at most 0; -infinity forgets all. A state is
+ * S [Dv, Dk], so that o = S q; it is not transposed anywhere.
  *
  * Rows are exact unless `fast` says otherwise: the bits of a row depend on the rows before it in
  * its sequence, not on other sequences, threads, strides or masked rows.

@@ -200,6 +200,19 @@ static void load_entries(struct delta_head *h, const struct delta_block *b)
     }
 }
 
+/* e^-104 is 0 in f32. No sum of decays goes further down for one token: it would leave no bits for
+ * the mild ones that follow in the block, and -infinity none at all. */
+static const float LEAST_DECAY = -104.0f;
+
+/* G of a token from its g, and from the entry before it. */
+static inline void add_decay(float *G, const float *before, int gates)
+{
+    for (int i = 0; i < gates; i++) {
+        const float g = G[i] < LEAST_DECAY ? LEAST_DECAY : G[i];
+        G[i] = before ? before[i] + g : g;
+    }
+}
+
 static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
 {
     const struct delta_args *a = h->a;
@@ -219,8 +232,7 @@ static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struc
                      a->g->dtype, h->Dk, 16);
         else
             cpu_load_row(G, tensor_at(a->g, row * a->g->stride[0] + h->hv), a->g->dtype, 1);
-        if (t > 0)
-            for (int i = 0; i < gates; i++) G[i] = G[i - gates] + G[i];
+        add_decay(G, t > 0 ? G - gates : NULL, gates);
     }
 }
 

@@ -125,8 +125,9 @@ static void head_forward(const struct delta_args *a, const struct block *b, int6
     const double beta = ref_get(a->beta, ref_at(a->beta, t, h, 0));
     for (int32_t d = 0; d < (s->channel_gate ? Dk : 1); d++) {
         double before = m > b->first ? log_G(b, G_at(b, m - 1, h, d)) : 0.0;
-        ref_store(s->wide_type, s->G, G_at(b, m, h, d),
-                  before + ref_get(a->g, ref_at(a->g, t, h, d)));
+        double g = ref_get(a->g, ref_at(a->g, t, h, d));
+        if (g < -1000.0) g = -1000.0; /* e^g is 0, and no infinity may enter the sum */
+        ref_store(s->wide_type, s->G, G_at(b, m, h, d), before + g);
     }
     for (int32_t d = 0; d < Dk; d++) b->G[d] = log_G(b, G_at(b, m, h, d));
     state_at(b, h, m);
