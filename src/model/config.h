@@ -13,13 +13,20 @@ enum { CONFIG_LAYERS = 1024, CONFIG_EOS = 16 };
 
 struct config {
     const struct family *family;
-    int32_t vocab, D, F, layers; /* D model width, F ffn width */
-    int32_t Hq, Hkv, head_dim, rot;
+    int32_t vocab, D, F, layers; /* D model width, F width of a dense ffn; 0: there is none */
+    int32_t Hq, Hkv, head_dim, rot; /* rot 0: attention knows no positions */
+    int32_t nope, shared_key, latent, value_dim; /* families with latent attention */
     int32_t Hk, Hv, Dk, Dv, taps;
+    int32_t rank;    /* between the two halves of a decay for each channel */
+    int32_t experts; /* 0: none */
+    int32_t experts_used, expert_width, shared_width, groups, groups_used;
+    bool renormalise;
+    double route_scale;
     int32_t context; /* max_position_embeddings */
-    double eps, theta;
+    double eps, theta, beta_scale;
     bool tied;
     enum layer_kind kind[CONFIG_LAYERS];
+    bool sparse[CONFIG_LAYERS]; /* its ffn is a mixture of experts */
     int32_t mtp_layers; /* as configured; 0 when not mentioned */
     int32_t eos[CONFIG_EOS];
     int32_t eos_count; /* of config.json and generation_config.json together */

@@ -21,13 +21,18 @@ static void add_text(struct sha256 *s, const char *text)
 
 static void add_config(struct sha256 *s, const struct config *c)
 {
-    const int64_t numbers[] = {c->vocab, c->D,  c->F,  c->layers, c->Hq,   c->Hkv,  c->head_dim,
-                               c->rot,   c->Hk, c->Hv, c->Dk,     c->Dv,   c->taps, c->tied};
+    const int64_t numbers[] = {
+        c->vocab, c->D, c->F, c->layers, c->Hq, c->Hkv, c->head_dim, c->rot, c->nope, c->shared_key,
+        c->latent, c->value_dim, c->Hk, c->Hv, c->Dk, c->Dv, c->taps, c->rank, c->experts,
+        c->experts_used, c->expert_width, c->shared_width, c->groups, c->groups_used,
+        c->renormalise, c->tied};
     add_text(s, c->family->text_type);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) add_number(s, numbers[i]);
-    for (int32_t i = 0; i < c->layers; i++) add_number(s, c->kind[i]);
+    for (int32_t i = 0; i < c->layers; i++) add_number(s, c->kind[i] + 2 * c->sparse[i]);
     sha256_add(s, &c->eps, sizeof c->eps);
     sha256_add(s, &c->theta, sizeof c->theta);
+    sha256_add(s, &c->beta_scale, sizeof c->beta_scale);
+    sha256_add(s, &c->route_scale, sizeof c->route_scale);
 }
 
 static void add_file(struct sha256 *s, const struct safetensors *file)

@@ -38,23 +38,48 @@ struct tensor *forward_logits(struct pass *pass, const struct weights *w, struct
     return op_linear_as(pass, &w->head, op_embed(pass, hidden, rows, n), dtype_wide(pass->compute));
 }
 
-/* Elements a row needs inside one layer: its packed projections, each part's output, the ffn. */
-static size_t layer_row(const struct config *c)
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Elements a row needs inside one layer: its projections, each part's output .. */
+static size_t delta_row(const struct config *c)
 {
     const size_t K = (size_t)c->Hk * (size_t)c->Dk, V = (size_t)c->Hv * (size_t)c->Dv;
-    const size_t Q = (size_t)c->Hq * (size_t)c->head_dim, KV = (size_t)c->Hkv * (size_t)c->head_dim;
-    const size_t D = (size_t)c->D, F = (size_t)c->F;
-    const size_t delta = 2 * (2 * K + V) + V + 4 * (size_t)c->Hv + 2 * K + 2 * V;
-    const size_t attn = 2 * (Q + KV) + 4 * Q + 2 * KV;
-    return (delta > attn ? delta : attn) + 6 * D + 3 * F;
+    const size_t gates = c->family->channel_gate ? 3 * K + 2 * (size_t)c->rank : 3 * (size_t)c->Hv;
+    return 2 * (2 * K + V) + 2 * K + 5 * V + 2 * gates + 4 * (size_t)c->Hv;
+}
+
+static size_t attn_row(const struct config *c)
+{
+    const size_t Hq = (size_t)c->Hq, Q = Hq * (size_t)c->head_dim;
+    if (!c->family->latent) return 6 * Q + 4 * (size_t)c->Hkv * (size_t)c->head_dim;
+    const size_t wide = (size_t)c->latent + (size_t)c->shared_key;
+    return Q + 2 * wide + 2 * Hq * wide + 2 * Hq * (size_t)c->value_dim;
+}
+
+/* .. the ffn, and what experts gather, at most every row at every choice. */
+static size_t ffn_row(const struct config *c)
+{
+    const size_t D = (size_t)c->D, best = (size_t)c->experts_used, I = (size_t)c->expert_width;
+    const size_t shared = 3 * (size_t)c->shared_width + 4 * D;
+    const size_t visits = best * (2 * D + 3 * I + 8) + best * D;
+    const size_t sparse = c->experts ? shared + (size_t)c->experts + visits : 0;
+    return larger(3 * (size_t)c->F, sparse);
+}
+
+static size_t layer_row(const struct config *c)
+{
+    return larger(delta_row(c), attn_row(c)) + 8 * (size_t)c->D + ffn_row(c);
 }
 
 /* Scratch of a kernel: a few rows and one head of a state for each thread, tiles of the head. */
 static size_t kernel_bytes(const struct config *c, const struct device *device)
 {
     const size_t head = (size_t)c->Dk * ((size_t)c->Dv + STRIP) * 8;
-    const size_t width = (size_t)c->F + (size_t)c->D + 2 * (size_t)c->Hk * (size_t)c->Dk +
-                         2 * (size_t)c->Hv * (size_t)c->Dv + 2 * (size_t)c->Hq * (size_t)c->head_dim;
+    const size_t ffn = larger((size_t)c->F, (size_t)c->shared_width + 2 * (size_t)c->expert_width);
+    const size_t latent = 2 * ((size_t)c->latent + (size_t)c->shared_key + (size_t)c->experts);
+    const size_t width = ffn + (size_t)c->D + 2 * (size_t)c->Hk * (size_t)c->Dk +
+                         2 * (size_t)c->Hv * (size_t)c->Dv + latent +
+                         2 * (size_t)c->Hq * (size_t)c->head_dim;
     const size_t log = 32 * 8 * (4 * (size_t)c->Dk + 2 * (size_t)c->Dv + 64);
     return (size_t)pool_threads(device->pool) * (2 * head + log + 64 * width + (1u << 20)) +
            (8u << 20);

@@ -1,28 +1,74 @@
 #include "model/layer.h"
 
+static struct tensor *mix_delta(struct pass *pass, const struct layer *l,
+                                struct layer_state *state, struct tensor *packed)
+{
+    const struct delta_weight *w = &l->delta;
+    const int64_t V = (int64_t)w->Hv * w->Dv, C = 2ll * w->Hk * w->Dk + V, Hv = w->Hv;
+    struct delta_in in = {.qkv = pass_columns(pass, packed, 0, C)};
+    if (l->decay.parts > 0) {
+        const int64_t rank = l->decay.K;
+        in.b = pass_columns(pass, packed, C, Hv);
+        in.a = op_linear(pass, &l->decay, pass_columns(pass, packed, C + Hv, rank));
+        in.z = op_linear(pass, &l->gate, pass_columns(pass, packed, C + Hv + rank, rank));
+    } else {
+        in.z = pass_columns(pass, packed, C, V);
+        in.b = pass_columns(pass, packed, C + V, Hv);
+        in.a = pass_columns(pass, packed, C + V + Hv, Hv);
+    }
+    return op_delta_mix(pass, w, &in, state ? &state->delta : NULL, state ? &state->conv : NULL);
+}
+
 static struct tensor *mix(struct pass *pass, const struct layer *l, struct layer_state *state,
                           struct tensor *h)
 {
-    struct tensor *packed = op_linear(pass, &l->in, h), *mixed = NULL;
-    switch (l->kind) {
-    case LAYER_DELTA:
-        mixed = op_delta_mix(pass, &l->delta, packed, state ? &state->delta : NULL,
-                             state ? &state->conv : NULL);
-        break;
-    case LAYER_ATTN:
-        mixed = op_attn_mix(pass, &l->attn, packed, state ? &state->kv : NULL);
-        break;
-    }
+    struct tensor *packed = op_linear(pass, &l->in, h), *mixed;
+    struct kv_pages *pages = state ? &state->kv : NULL;
+    if (l->kind == LAYER_DELTA)
+        mixed = mix_delta(pass, l, state, packed);
+    else if (l->latent)
+        mixed = op_latent_mix(pass, &l->mla, packed, pages);
+    else
+        mixed = op_attn_mix(pass, &l->attn, packed, pages);
     return op_linear(pass, &l->out, mixed);
+}
+
+static struct tensor *dense(struct pass *pass, const struct layer *l, struct tensor *h)
+{
+    return op_linear(pass, &l->down, op_ffn_act(pass, op_linear(pass, &l->gate_up, h)));
+}
+
+static struct tensor *ffn(struct pass *pass, const struct layer *l, struct tensor *h)
+{
+    if (!l->sparse) return dense(pass, l, h);
+    struct tensor *routed = op_moe(pass, &l->route, &l->experts, h);
+    if (l->gate_up.parts == 0) return routed;
+    struct tensor *share = l->share.parts > 0 ? op_linear(pass, &l->share, h) : NULL;
+    return op_join(pass, routed, dense(pass, l, h), share);
+}
+
+/* Norms behind the parts: what is read is the stream itself, what is added is normed. */
+static void run_behind(struct pass *pass, const struct layer_call *call,
+                       struct tensor *const in[2], struct tensor *out[2])
+{
+    const struct layer *l = call->layer;
+    struct tensor *x = in[1] ? op_join(pass, in[0], in[1], NULL) : in[0];
+    x = op_join(pass, x, op_norm(pass, &l->norm1, mix(pass, l, call->state, x)), NULL);
+    out[0] = x;
+    out[1] = op_norm(pass, &l->norm2, ffn(pass, l, x));
 }
 
 void layer_run(struct pass *pass, void *context, struct tensor *const in[2], struct tensor *out[2])
 {
     const struct layer_call *call = context;
     const struct layer *l = call->layer;
+    if (l->behind) {
+        run_behind(pass, call, in, out);
+        return;
+    }
     struct tensor *x, *h = op_add_norm(pass, in[0], in[1], &l->norm1, &x);
     struct tensor *mixed = mix(pass, l, call->state, h);
     h = op_add_norm(pass, x, mixed, &l->norm2, &x);
     out[0] = x;
-    out[1] = op_linear(pass, &l->down, op_ffn_act(pass, op_linear(pass, &l->gate_up, h)));
+    out[1] = ffn(pass, l, h);
 }

@@ -11,18 +11,28 @@
 
 struct layer {
     enum layer_kind kind;
-    struct norm_weight norm1, norm2; /* before the mixer, before the ffn */
+    bool latent, behind; /* attention over latent rows; norms behind the parts, not before them */
+    struct norm_weight norm1, norm2; /* of the mixer, of the ffn */
     struct linear in, out;           /* packed projections of the mixer, and back to D */
+    struct linear decay, gate;       /* second halves of a low rank, for a decay a channel */
     struct delta_weight delta;       /* kind LAYER_DELTA */
-    struct attn_weight attn;         /* kind LAYER_ATTN */
-    struct linear gate_up, down;
+    struct attn_weight attn;         /* kind LAYER_ATTN .. */
+    struct latent_weight mla;        /* .. latent */
+    struct linear gate_up, down;     /* the ffn, or the shared expert (no parts: there is none) */
+    struct linear share;             /* of the shared expert's gate; no parts: it has none */
+    bool sparse;                     /* the ffn is a mixture of experts */
+    struct route_weight route;
+    struct experts experts;
 };
 
-/* One tensor of the checkpoint in use: what it is called there, and where its values are now. */
+/* One tensor of the model in use: what it is called in the checkpoint, and where its values are
+ * now. A few are several of the checkpoint's, one after another (separate convolutions). */
+enum { WEIGHT_ORIGINS = 3 };
 struct weight {
     char *name;
     struct tensor tensor;
-    const struct shard_tensor *origin;
+    const struct shard_tensor *origin[WEIGHT_ORIGINS];
+    int origins;
     void *copy; /* values that are not the mapped ones (small: as f32), ours; or NULL */
 };
 
@@ -35,7 +45,9 @@ struct weights {
     struct norm_weight final;
     struct layer *layer;
     int32_t layers;
+    struct arena parts;  /* what projections and experts are made of */
     const char *prefix;    /* of the body, as found */
+    bool shifted;          /* norms hold 1 + w where the family's files hold w (MLX) */
     int32_t mtp, vision;   /* tensors recognised and left alone */
     int64_t parameters;    /* values in use */
     int64_t file_bytes;    /* of all tensors in the files */

@@ -27,15 +27,43 @@ struct tensor *pass_tensor(struct pass *pass, enum dtype dtype, int rank, const 
 
 /* Weights of a mixer; the tensors of small weights are f32. */
 struct delta_weight {
-    struct tensor *conv, *A_log, *dt_bias, *norm; /* [C, W], [Hv], [Hv], [Dv] */
+    struct tensor *conv, *A_log, *dt_bias, *norm; /* [C, W], [Hv], [Hv] or [Hv, Dk], [Dv] */
     int32_t Hk, Hv, Dk, Dv;
-    double eps, beta_scale;
+    double eps, beta_scale, lower_bound; /* call.h: struct gate_args */
+    enum act act;                        /* of the output's gate */
 };
 
 struct attn_weight {
-    struct tensor *q_norm, *k_norm; /* [D], centred */
-    int32_t Hq, Hkv, D, rot;
+    struct tensor *q_norm, *k_norm; /* call.h: struct attn_mix_args */
+    int32_t Hq, Hkv, D, rot;        /* rot 0: no positions */
     double eps, theta;
+    bool gated, wide, centred;
+};
+
+/* Attention over one latent row a token (MLA): keys are the normed latent and `shared` entries that
+ * all heads share, values the latent; each head's own key and value matrix is applied to the query
+ * and to the result. A matrix is a window of its tensor: its heads [rows, columns] lie `step` rows
+ * apart, from row `from` on. */
+struct head_matrix {
+    struct tensor *w; /* [.., columns] */
+    int64_t from, step;
+    bool turned;
+};
+
+struct latent_weight {
+    struct norm_weight norm;         /* [R] */
+    struct head_matrix keys, values; /* [nope, R] turned or [R, nope]; [Dv, R] */
+    int32_t Hq, nope, shared, R, Dv;
+};
+
+/* A router: call.h, struct route_args. */
+struct route_weight {
+    struct linear logits;
+    struct tensor *bias; /* [E] or NULL */
+    int32_t best, groups, groups_used;
+    enum score score;
+    bool renormalise;
+    double scale;
 };
 
 /* y[t] = table[ids[t]]; also the gather of wanted rows. */
@@ -50,13 +78,30 @@ struct tensor *op_linear(struct pass *pass, const struct linear *w, struct tenso
 struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct tensor *x,
                             enum dtype dtype);
 
-/* The mixers, over packed projections (call.h has the columns). State NULL: dense, from zero. */
-struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w, struct tensor *x,
-                            struct delta_slots *delta, struct conv_slots *tail);
+struct tensor *op_norm(struct pass *pass, const struct norm_weight *norm, struct tensor *x);
+/* a + sigmoid(s) b, s [T, 1]; without s: a + b. */
+struct tensor *op_join(struct pass *pass, struct tensor *a, struct tensor *b, struct tensor *s);
+
+/* n columns of a packed row. */
+struct tensor *pass_columns(struct pass *pass, struct tensor *x, int64_t column, int64_t n);
+
+/* The mixers, over projections (call.h has the columns). State NULL: dense, from zero. */
+struct delta_in {
+    struct tensor *qkv, *z, *b, *a;
+};
+struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
+                            const struct delta_in *in, struct delta_slots *delta,
+                            struct conv_slots *tail);
 struct tensor *op_attn_mix(struct pass *pass, const struct attn_weight *w, struct tensor *x,
                            struct kv_pages *pages);
+/* x: per head nope|shared of q; then latent|shared of the token. */
+struct tensor *op_latent_mix(struct pass *pass, const struct latent_weight *w, struct tensor *x,
+                             struct kv_pages *pages);
 
 struct tensor *op_ffn_act(struct pass *pass, struct tensor *gate_up);
+/* The routed experts' share of a row. */
+struct tensor *op_moe(struct pass *pass, const struct route_weight *route,
+                      const struct experts *experts, struct tensor *x);
 
 /* Best tokens of each row of logits into caller's device memory; no gradient. */
 void op_top(struct pass *pass, struct tensor *logits, int64_t vocab, int32_t best, int32_t *ids,

@@ -33,11 +33,11 @@ struct file_identity {
 
 /* Section "shapes": one for each layer. */
 struct file_shape {
-    uint32_t kind, channel_gate, Hk, Hv, Dk, Dv, taps, Hkv, D, unused[3];
+    uint32_t kind, channel_gate, Hk, Hv, Dk, Dv, taps, Hkv, D, latent, unused[2];
 };
 
 /* Then "tokens" (i32 [position]), "ids" and "values" (i32, f32 [best]), and for each layer in turn
- * "anchor" [Hv,Dv,Dk], "log k", "log u", "log G", "ring" (oldest first), or "keys", "values of"
- * [position][Hkv][D]. Behind the payload: hash64 of every block of it, then of that table. */
+ * "anchor" [Hv,Dv,Dk], "log k", "log u", "log G", "ring" (oldest first), or "keys" [position][Hkv][D]
+ * and "valuesof" [position][Hkv][Dv] (empty where values are the front of the keys). Behind the payload: hash64 of every block of it, then of that table. */
 
 #endif

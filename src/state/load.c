@@ -214,7 +214,7 @@ static enum gdn_status check_fit(const struct source *f, const struct state *st,
         if (s->kind != l->kind || s->channel_gate != l->channel_gate ||
             s->Hk != (uint32_t)l->Hk || s->Hv != (uint32_t)l->Hv || s->Dk != (uint32_t)l->Dk ||
             s->Dv != (uint32_t)l->Dv || s->taps != (uint32_t)l->taps ||
-            s->Hkv != (uint32_t)l->Hkv || s->D != (uint32_t)l->D)
+            s->Hkv != (uint32_t)l->Hkv || s->D != (uint32_t)l->D || s->latent != l->latent)
             return error_set(f->err, GDN_ERR_INPUT, "%s: layer %d has another shape", f->path, i);
     }
     return GDN_OK;
@@ -267,12 +267,12 @@ static enum gdn_status load_delta(struct source *f, const struct snapshot *s, in
 static enum gdn_status load_pages(struct source *f, struct state *st, int32_t slot, int32_t layer)
 {
     const struct kv_pages *kv = &st->layer[layer].kv;
-    const size_t row = dtype_size(kv->dtype) * (size_t)kv->Hkv * (size_t)kv->D;
     const int32_t position = (int32_t)f->id.position;
     for (int half = 0; half < 2; half++) {
+        const size_t row = kv_row_bytes(kv, half);
         const char *data;
         TRY(section(f, half ? "valuesof" : "keys", row * (size_t)position, &data));
-        for (int32_t p = 0; slot >= 0 && p < position; p += PAGE) {
+        for (int32_t p = 0; slot >= 0 && row > 0 && p < position; p += PAGE) {
             const int32_t rows = position - p < PAGE ? position - p : PAGE;
             const int32_t page = st->table[(int64_t)slot * st->row_pages + p / PAGE];
             char *to = (char *)(half ? kv->v : kv->k) + row * PAGE * (size_t)page;

@@ -62,10 +62,12 @@ static void copy_page(struct state *st, int32_t from, int32_t to)
     for (int32_t i = 0; i < st->layers; i++) {
         const struct kv_pages *kv = &st->layer[i].kv;
         if (!kv->k) continue;
-        const size_t bytes = dtype_size(kv->dtype) * PAGE * (size_t)kv->Hkv * (size_t)kv->D;
-        char *k = kv->k, *v = kv->v;
-        st->device->copy(st->device, k + bytes * (size_t)to, k + bytes * (size_t)from, bytes);
-        st->device->copy(st->device, v + bytes * (size_t)to, v + bytes * (size_t)from, bytes);
+        for (int half = 0; half < (kv->v ? 2 : 1); half++) {
+            const size_t bytes = PAGE * kv_row_bytes(kv, half);
+            char *data = half ? kv->v : kv->k;
+            st->device->copy(st->device, data + bytes * (size_t)to, data + bytes * (size_t)from,
+                             bytes);
+        }
     }
 }
 

@@ -82,7 +82,8 @@ static void put_identity(struct target *t, const struct snapshot *s, const struc
         const struct file_shape shape = {
             .kind = l->kind, .channel_gate = l->channel_gate, .Hk = (uint32_t)l->Hk,
             .Hv = (uint32_t)l->Hv, .Dk = (uint32_t)l->Dk, .Dv = (uint32_t)l->Dv,
-            .taps = (uint32_t)l->taps, .Hkv = (uint32_t)l->Hkv, .D = (uint32_t)l->D};
+            .taps = (uint32_t)l->taps, .Hkv = (uint32_t)l->Hkv, .D = (uint32_t)l->D,
+            .latent = l->latent};
         put(t, &shape, sizeof shape);
     }
     end_section(t, sizeof(struct file_shape) * (size_t)st->layers);
@@ -117,15 +118,15 @@ static void put_delta(struct target *t, const struct snapshot *s, int32_t layer,
 }
 
 static void put_pages(struct target *t, const struct snapshot *s, const struct kv_pages *kv,
-                      const char *tag, const void *data)
+                      bool values)
 {
-    const size_t row = dtype_size(kv->dtype) * (size_t)kv->Hkv * (size_t)kv->D;
-    const size_t bytes = row * (size_t)s->position;
+    const size_t row = kv_row_bytes(kv, values), bytes = row * (size_t)s->position;
+    const char *data = values ? kv->v : kv->k;
     struct device *device = s->state->device;
-    begin_section(t, tag, bytes);
-    for (int32_t i = 0; i < s->pages; i++) {
+    begin_section(t, values ? "valuesof" : "keys", bytes);
+    for (int32_t i = 0; row > 0 && i < s->pages; i++) {
         const int32_t left = s->position - i * PAGE, rows = left < PAGE ? left : PAGE;
-        const char *from = (const char *)data + row * PAGE * (size_t)s->page[i];
+        const char *from = data + row * PAGE * (size_t)s->page[i];
         if (t->out) device->download(device, t->packed, from, row * (size_t)rows);
         put(t, t->packed, row * (size_t)rows);
     }
@@ -145,8 +146,8 @@ static void put_everything(struct target *t, const struct snapshot *s,
         if (st->layer[i].shape.kind == LAYER_DELTA) {
             put_delta(t, s, i, &offset);
         } else {
-            put_pages(t, s, &st->layer[i].kv, "keys", st->layer[i].kv.k);
-            put_pages(t, s, &st->layer[i].kv, "valuesof", st->layer[i].kv.v);
+            put_pages(t, s, &st->layer[i].kv, false);
+            put_pages(t, s, &st->layer[i].kv, true);
         }
     }
 }
@@ -158,7 +159,8 @@ static bool take_buffers(struct target *t, const struct state *st)
     for (int32_t i = 0; i < st->layers; i++) {
         const struct layer_shape *l = &st->layer[i].shape;
         const size_t d = (size_t)l->Hv * (size_t)l->Dv * (size_t)l->Dk;
-        const size_t p = (size_t)PAGE * (size_t)l->Hkv * (size_t)l->D;
+        const int32_t width = l->D > l->Dv ? l->D : l->Dv;
+        const size_t p = (size_t)PAGE * (size_t)l->Hkv * (size_t)width;
         if (d > dense) dense = d;
         if (p > page) page = p;
     }

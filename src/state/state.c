@@ -10,7 +10,7 @@
 
 /* Elements of the arrays of one layer, over all slots. */
 struct layer_size {
-    size_t anchor, k, u, G, ring, kv;
+    size_t anchor, k, u, G, ring, keys, values;
 };
 
 static bool product(size_t *out, const int64_t *factor, int n)
@@ -26,11 +26,15 @@ static bool product(size_t *out, const int64_t *factor, int n)
 #define PRODUCT(out, ...) \
     product(out, (int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 
+static int32_t value_width(const struct layer_shape *s) { return s->Dv ? s->Dv : s->D; }
+
 static bool layer_size(const struct device *device, const struct layer_shape *s,
                        const struct state_options *o, int32_t pages, struct layer_size *size)
 {
     *size = (struct layer_size){0};
-    if (s->kind == LAYER_ATTN) return PRODUCT(&size->kv, pages, PAGE, s->Hkv, s->D);
+    if (s->kind == LAYER_ATTN)
+        return PRODUCT(&size->keys, pages, PAGE, s->Hkv, s->D) &&
+               PRODUCT(&size->values, pages, PAGE, s->Hkv, s->latent ? 0 : value_width(s));
     const int64_t n = o->entries, C = 2ll * s->Hk * s->Dk + (int64_t)s->Hv * s->Dv;
     return PRODUCT(&size->anchor, o->slots, device->anchor_elements(s->Hv, s->Dv, s->Dk)) &&
            PRODUCT(&size->k, o->slots, n, s->Hk, s->Dk) &&
@@ -63,8 +67,8 @@ int64_t state_bytes(const struct device *device, const struct layer_shape *shape
         if (!layer_size(device, &shape[i], o, (int32_t)pages, &s) ||
             !add(&sum, s.anchor, anchor_dtype(device, o->anchor)) || !add(&sum, s.k, o->compute) ||
             !add(&sum, s.u, device->wide) || !add(&sum, s.G, device->wide) ||
-            !add(&sum, s.ring, o->compute) || !add(&sum, s.kv, o->compute) ||
-            !add(&sum, s.kv, o->compute))
+            !add(&sum, s.ring, o->compute) || !add(&sum, s.keys, o->compute) ||
+            !add(&sum, s.values, o->compute))
             return 0;
     }
     return sum > INT64_MAX ? 0 : (int64_t)sum;
@@ -84,12 +88,12 @@ static bool open_layer(struct state *st, struct layer_state *l, const struct sta
     if (!layer_size(st->device, s, o, st->pages, &size)) return false;
     if (s->kind == LAYER_ATTN) {
         l->kv = (struct kv_pages){.pages = st->pages, .Hkv = s->Hkv, .D = s->D,
-                                  .dtype = o->compute, .row_pages = st->row_pages,
-                                  .table = st->table_on};
-        st->page_bytes += (int64_t)(2 * PAGE * dtype_size(o->compute)) * s->Hkv * s->D;
-        l->kv.k = take(st, size.kv, o->compute);
-        l->kv.v = take(st, size.kv, o->compute);
-        return l->kv.k && l->kv.v;
+                                  .Dv = value_width(s), .dtype = o->compute,
+                                  .row_pages = st->row_pages, .table = st->table_on};
+        l->kv.k = take(st, size.keys, o->compute);
+        l->kv.v = s->latent ? NULL : take(st, size.values, o->compute);
+        st->page_bytes += PAGE * (int64_t)(kv_row_bytes(&l->kv, false) + kv_row_bytes(&l->kv, true));
+        return l->kv.k && (l->kv.v || s->latent);
     }
     l->delta = (struct delta_slots){
         .slots = o->slots, .entries = o->entries, .Hk = s->Hk, .Hv = s->Hv, .Dk = s->Dk,

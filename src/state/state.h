@@ -22,7 +22,8 @@ struct layer_shape {
     enum layer_kind kind;
     int32_t Hk, Hv, Dk, Dv, taps; /* delta; taps: width of the convolution */
     bool channel_gate;
-    int32_t Hkv, D; /* attention */
+    int32_t Hkv, D; /* attention; its values are Dv wide, 0: as wide as keys */
+    bool latent;    /* values are the first Dv entries of the keys and are not kept twice */
 };
 
 struct layer_state {
@@ -123,6 +124,13 @@ enum gdn_status state_place(struct state *state, int32_t slot, int32_t position,
                             struct gdn_error *err);
 enum gdn_status state_import(struct state *state, int32_t slot, int32_t layer, const double *dense,
                              const float *inputs, struct gdn_error *err);
+
+/* Bytes of one position's keys or values in its page. */
+static inline size_t kv_row_bytes(const struct kv_pages *kv, bool values)
+{
+    const int32_t width = !values ? kv->D : kv->v ? kv->Dv : 0;
+    return dtype_size(kv->dtype) * (size_t)kv->Hkv * (size_t)width;
+}
 
 /* ---- storage types --------------------------------------------------------------------------- */
 

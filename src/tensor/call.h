@@ -18,9 +18,11 @@
     X(EMBED, embed, 1, 1)             /* rows of a table */                                      \
     X(ADD_NORM, add_norm, 3, 2)       /* residual add and the next norm */                       \
     X(LINEAR, linear, 1, 1)           /* packed projections */                                   \
-    X(DELTA_MIX, delta_mix, 5, 1)     /* conv, gate, l2norm, delta, gated norm */                \
+    X(DELTA_MIX, delta_mix, 8, 1)     /* conv, gate, l2norm, delta, gated norm */                \
     X(ATTN_MIX, attn_mix, 3, 1)       /* q/k norm, rope, KV write, attention, output gate */     \
     X(FFN_ACT, ffn_act, 1, 1)         /* silu(gate) * up over gate|up */                         \
+    X(ROUTE, route, 2, 1)             /* which experts a row goes to, and their weights */       \
+    X(EXPERTS, experts, 2, 1)         /* what they make of it, weighed and summed */             \
     X(TOP, top, 1, 0)                 /* best tokens of a row and its logsumexp */               \
     X(LINEAR_CE, linear_ce, 1, 1)     /* head and cross entropy in chunks */                     \
     /* their parts: the reference, and what a device without the fused slot runs */              \
@@ -32,7 +34,9 @@
     X(GATED_NORM, gated_norm, 3, 1)                                                              \
     X(ROPE, rope, 1, 1)                                                                          \
     X(ATTN, attn, 3, 1)               /* causal attention */                                     \
-    X(GLU, glu, 2, 1)                 /* act(a) * b */
+    X(GLU, glu, 2, 1)                 /* act(a) * b */                                           \
+    X(HEAD_LINEAR, head_linear, 2, 1) /* a product for each head */                              \
+    X(JOIN, join, 3, 1)               /* a + sigmoid(s) b */
 
 enum op {
 #define GDN_OP_ENUM(NAME, name, in, out) OP_##NAME,
@@ -100,31 +104,53 @@ struct conv_slots {
 
 /* Keys and values of one attention layer in pages of 64 positions. */
 struct kv_pages {
-    int32_t pages, Hkv, D;
+    int32_t pages, Hkv, D, Dv;
     enum dtype dtype;
-    void *k, *v;          /* [pages][64][Hkv][D] */
+    void *k, *v;          /* [pages][64][Hkv][D], [..][Dv]; v NULL: the first Dv entries of k */
     const int32_t *table; /* [slots][row_pages] page of each 64 positions */
     int32_t row_pages;
 };
 
 /* ---- weights, in the one layout that exists after loading --------------------------------------- */
 
+/* Rows from, from + 1, .. of w (any axes before the last are seen as rows) make columns row, .. */
 struct linear_part {
-    struct tensor *w; /* [rows, K], row-major: f32, bf16, f16 (f64 on the reference device) */
-    int64_t row;      /* first output column it makes */
+    struct tensor *w; /* [.., K], row-major: f32, bf16, f16 (f64 on the reference device) */
+    int64_t from, rows, row;
 };
 
 /* y = x W^T, where W is the parts one below another. */
 struct linear {
     int64_t N, K;
     int parts;
-    struct linear_part part[4];
+    const struct linear_part *part;
+};
+
+/* The part that makes column n. */
+static inline const struct linear_part *linear_part_of(const struct linear *w, int64_t n)
+{
+    int low = 0, high = w->parts - 1;
+    while (low < high) {
+        const int mid = (low + high + 1) / 2;
+        if (w->part[mid].row <= n)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return &w->part[low];
+}
+
+/* Experts, all of one shape: down(silu(gate x) * up x). */
+struct experts {
+    int32_t count;
+    const struct linear *gate_up, *down; /* [count]; K x 2I (gate first), I x K */
 };
 
 struct norm_weight {
     struct tensor *w; /* [D] f32 */
     double eps;
     bool centred; /* y = x r (1 + w): w is kept as stored, adding 1 would lose bits */
+    bool late;    /* y = w times x r, which is rounded first */
 };
 
 enum act { ACT_SILU, ACT_SIGMOID };
@@ -141,7 +167,7 @@ struct add_norm_args {
     struct tensor *x, *d, *w; /* [T, D], [T, D] or NULL, [D] */
     struct tensor *x1, *y;    /* x + d (NULL when d is), norm of that */
     double eps;
-    bool centred;
+    bool centred, late;
 };
 
 struct linear_args {
@@ -151,30 +177,54 @@ struct linear_args {
 };
 
 struct delta_mix_args {
-    struct tensor *x;                            /* [T, C + Hv*Dv + 2*Hv]: q|k|v, z, b, a */
-    struct tensor *conv, *A_log, *dt_bias, *norm; /* [C, W], [Hv], [Hv], [Dv] */
-    struct tensor *y;                            /* [T, Hv*Dv] */
+    struct tensor *qkv, *z, *b, *a; /* [T, C], [T, Hv*Dv], [T, Hv], [T, Hv] or [T, Hv*Dk] */
+    struct tensor *conv, *A_log, *dt_bias, *norm; /* [C, W], [Hv], [Hv] or [Hv, Dk], [Dv] */
+    struct tensor *y;                             /* [T, Hv*Dv] */
     const struct rows *rows;
     struct delta_slots *delta;
     struct conv_slots *tail;
     int32_t Hk, Hv, Dk, Dv;
-    double eps, beta_scale;
-    bool fast; /* as in delta_args */
+    double eps, beta_scale, lower_bound;
+    enum act act; /* of z */
+    bool fast;    /* as in delta_args */
 };
 
 struct attn_mix_args {
-    struct tensor *x;               /* [T, Hq*2*D + 2*Hkv*D]: per head q and gate; k; v */
-    struct tensor *q_norm, *k_norm; /* [D] centred */
+    struct tensor *x;               /* [T, Hq*D + 2*Hkv*D]: q, k, v; gated: a gate behind each q */
+    struct tensor *q_norm, *k_norm; /* [D], over each head; wide: [Hq*D], [Hkv*D], over all */
     struct tensor *y;               /* [T, Hq*D] */
     const struct rows *rows;
     struct kv_pages *pages;
     int32_t Hq, Hkv, D, rot;
     double eps, theta;
+    bool gated, wide, centred;
 };
 
 struct ffn_act_args {
     struct tensor *x; /* [T, 2F] gate|up */
     struct tensor *y; /* [T, F] */
+};
+
+/* The `best` experts of each row, best first (ties: lower number first), by score + bias, and their
+ * weights: scale times score, over the sum of the chosen when renormalised. With groups, only
+ * experts of the groups_used groups whose two best experts sum up highest are chosen from. */
+enum score { SCORE_SOFTMAX, SCORE_SIGMOID };
+struct route_args {
+    struct tensor *logits, *bias; /* [T, E], [E] or NULL; no gradient goes to the bias */
+    struct tensor *weight;        /* [T, best], wide type */
+    int32_t *ids;                 /* [T, best] */
+    enum score score;
+    bool renormalise;
+    double scale;
+    int32_t groups, groups_used; /* 0: none */
+};
+
+/* y[t] = sum_j weight[t,j] down(silu(gate x_t) * up x_t) of expert ids[t,j], j ascending. */
+struct experts_args {
+    struct tensor *x, *weight; /* [T, D], [T, best] */
+    struct tensor *y;          /* [T, D] */
+    const int32_t *ids;        /* [T, best] */
+    const struct experts *experts;
 };
 
 /* Per row of logits, the `best` largest of the first `vocab` entries, largest first (ties: lower
@@ -237,7 +287,7 @@ struct delta_args {
 struct norm_args {
     struct tensor *x, *w, *y; /* [.., D], [D], like x */
     double eps;
-    bool centred;
+    bool centred, late;
 };
 
 /* y = x r w act(z), r over the last axis. */
@@ -258,7 +308,7 @@ struct rope_args {
 /* Softmax over positions 0..p of scale q.k, in pages of 64 at absolute positions, in order. With
  * pages, k and v are first written there. Without, every sequence starts at position 0. */
 struct attn_args {
-    struct tensor *q, *k, *v, *o; /* [T,Hq,D], [T,Hkv,D], [T,Hkv,D], [T,Hq,D] */
+    struct tensor *q, *k, *v, *o; /* [T,Hq,D], [T,Hkv,D], [T,Hkv,Dv], [T,Hq,Dv] */
     const struct rows *rows;
     struct kv_pages *pages; /* NULL: dense */
     double scale;
@@ -267,6 +317,17 @@ struct attn_args {
 struct glu_args {
     struct tensor *a, *b, *y; /* same dims; rows may be strided */
     enum act act;
+};
+
+/* y[t,h] = W_h x[t,h], with W_h [N, K]; turned: it lies as [K, N]. */
+struct head_linear_args {
+    struct tensor *x, *w, *y; /* [T, H, K], [H, N, K] or [H, K, N], [T, H, N] */
+    bool turned;
+};
+
+/* y = a + sigmoid(s) b; without s: a + b. */
+struct join_args {
+    struct tensor *a, *b, *s, *y; /* [T, D], [T, D], [T, 1] or NULL, [T, D] */
 };
 
 /* The tensors of an argument struct, inputs then outputs. */

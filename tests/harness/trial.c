@@ -153,8 +153,9 @@ int32_t *trial_counters(struct trial *t, const char *name, const int32_t *value,
     return add_integers(t, name, value, count, true);
 }
 
-const int32_t *trial_ids(struct trial *t, const char *name, int64_t count, int low, int high)
+const int32_t *trial_ids(struct trial *t, const char *name, int64_t each, int low, int high)
 {
+    const int64_t count = t->shape->T * each;
     struct rng rng = {(uint64_t)t->pieces + 99, 0};
     int32_t *value = mem_take_array((size_t)count + 1, sizeof *value);
     if (!value) {
@@ -163,9 +164,9 @@ const int32_t *trial_ids(struct trial *t, const char *name, int64_t count, int l
     }
     for (int64_t i = 0; i < count; i++)
         value[i] = low + (int32_t)rng_below(&rng, (uint64_t)(high - low));
-    const int64_t from = t->manner.parts ? t->manner.part.row : 0;
+    const int64_t from = t->manner.parts ? t->manner.part.row * each : 0;
     const int32_t *ids = trial_table(t, name, value + from,
-                                     t->manner.parts ? t->manner.part.rows : count);
+                                     t->manner.parts ? t->manner.part.rows * each : count);
     mem_give(value);
     return ids;
 }

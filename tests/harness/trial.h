@@ -53,7 +53,7 @@ struct part {
     int row, rows, sequence, sequences;
 };
 
-enum { TRIAL_BOXES = 40, NO_BOX = -1 };
+enum { TRIAL_BOXES = 40, TRIAL_PARTS = 12, NO_BOX = -1 };
 
 struct piece {
     struct want want;
@@ -88,9 +88,13 @@ struct trial {
     } args;
     struct rows rows;
     struct linear linear;
+    struct linear_part part[TRIAL_PARTS];
+    struct linear gate_up[TRIAL_PARTS], down[TRIAL_PARTS];
+    struct experts experts;
     struct delta_slots delta;
     struct conv_slots conv;
     struct kv_pages pages;
+    struct tensor front; /* a window that a build function makes of another tensor */
 };
 
 bool trial_open(struct trial *t, const struct proof *proof, const struct shape *shape,
@@ -102,8 +106,8 @@ struct tensor *trial_in(struct trial *t, struct want want);
 struct tensor *trial_out(struct trial *t, struct want want);
 #define IN(t, ...) trial_in((t), (struct want){__VA_ARGS__})
 #define OUT(t, ...) trial_out((t), (struct want){__VA_ARGS__})
-/* Integers of the input, uniform in [low, high). */
-const int32_t *trial_ids(struct trial *t, const char *name, int64_t count, int low, int high);
+/* Integers of the input, so many a row, uniform in [low, high). */
+const int32_t *trial_ids(struct trial *t, const char *name, int64_t each, int low, int high);
 /* Integers that the build function computes for the whole case. */
 int32_t *trial_table(struct trial *t, const char *name, const int32_t *value, int64_t count);
 /* The same, which the call may change. */

@@ -114,17 +114,93 @@ static void published_generation(void **state)
     assert_int_equal(c.top_k, 20);
 }
 
+/* ---- other families -------------------------------------------------------------------------- */
+
+static void read_file(struct config *c, const char *name, const char *family)
+{
+    struct gdn_error err = {0};
+    if (parse_file(c, name, &err) != GDN_OK) fail_msg("%s", err.text);
+    assert_string_equal(c->family->name, family);
+}
+
+static int count_kind(const struct config *c, enum layer_kind kind)
+{
+    int n = 0;
+    for (int32_t i = 0; i < c->layers; i++) n += c->kind[i] == kind;
+    return n;
+}
+
+static int count_sparse(const struct config *c)
+{
+    int n = 0;
+    for (int32_t i = 0; i < c->layers; i++) n += c->sparse[i];
+    return n;
+}
+
+static void check_experts(const struct config *c, int experts, int used, int width, int shared)
+{
+    assert_int_equal(c->experts, experts);
+    assert_int_equal(c->experts_used, used);
+    assert_int_equal(c->expert_width, width);
+    assert_int_equal(c->shared_width, shared);
+    assert_int_equal(c->groups, 1);
+    assert_true(c->renormalise);
+}
+
+static void qwen_experts(void **state)
+{
+    (void)state;
+    struct config c;
+    read_file(&c, "qwen3.5-35b-a3b.json", "Qwen3.5 MoE");
+    check_experts(&c, 256, 8, 512, 512);
+    assert_int_equal(count_sparse(&c), 40);
+    assert_int_equal(count_kind(&c, LAYER_ATTN), 10);
+    assert_true(c.F == 0 && c.D == 2048 && c.Hv == 32 && c.Hk == 16);
+    read_file(&c, "qwen3.5-25b-reap-moe.json", "Qwen3.5 MoE");
+    check_experts(&c, 180, 8, 512, 512);
+    read_file(&c, "qwen3-next-80b-a3b.json", "Qwen3-Next");
+    check_experts(&c, 512, 10, 512, 512);
+    assert_int_equal(count_sparse(&c), 48);
+    assert_int_equal(count_kind(&c, LAYER_ATTN), 12);
+    assert_true(c.rot == 64 && c.head_dim == 256 && c.beta_scale == 1.0);
+}
+
+static void kimi(void **state)
+{
+    (void)state;
+    struct config c;
+    read_file(&c, "kimi-linear-48b-a3b.json", "Kimi-Linear");
+    check_experts(&c, 256, 8, 1024, 1024);
+    assert_int_equal(count_sparse(&c), 26);
+    assert_false(c.sparse[0]);
+    assert_true(c.route_scale == 2.446 && c.eps == 1e-5 && c.F == 9216 && c.rot == 0);
+    assert_int_equal(count_kind(&c, LAYER_ATTN), 7);
+    assert_true(c.kind[3] == LAYER_ATTN && c.kind[26] == LAYER_ATTN && c.kind[0] == LAYER_DELTA);
+    assert_true(c.Hk == 32 && c.Hv == 32 && c.Dk == 128 && c.Dv == 128 && c.rank == 128);
+    assert_true(c.nope == 128 && c.shared_key == 64 && c.latent == 512 && c.value_dim == 128);
+    assert_int_equal(c.context, 1048576);
+    const struct layer_shape delta = config_layer_shape(&c, 0), mla = config_layer_shape(&c, 3);
+    assert_true(delta.channel_gate && !delta.latent);
+    assert_true(mla.latent && mla.Hkv == 1 && mla.D == 576 && mla.Dv == 512);
+}
+
+static void olmo(void **state)
+{
+    (void)state;
+    struct config c;
+    read_file(&c, "olmo-hybrid-7b.json", "OLMo-Hybrid");
+    assert_true(c.D == 3840 && c.F == 11008 && c.layers == 32 && c.head_dim == 128);
+    assert_true(c.Hk == 30 && c.Hv == 30 && c.Dk == 96 && c.Dv == 192 && c.Hkv == 30);
+    assert_true(c.rot == 0 && c.beta_scale == 2.0 && c.experts == 0);
+    assert_int_equal(count_kind(&c, LAYER_ATTN), 8);
+}
+
 /* ---- what we do not run ---------------------------------------------------------------------- */
 
-static void other_families(void **state)
+static void quantised(void **state)
 {
     (void)state;
     static const char *const others[][3] = {
-        {"kimi-linear-48b-a3b.json", "model_type", "\"kimi_linear\""},
-        {"olmo-hybrid-7b.json", "model_type", "\"olmo_hybrid\""},
-        {"qwen3-next-80b-a3b.json", "model_type", "\"qwen3_next\""},
-        {"qwen3.5-35b-a3b.json", "model_type", "\"qwen3_5_moe_text\""},
-        {"qwen3.5-25b-reap-moe.json", "model_type", "\"qwen3_5_moe_text\""},
         {"qwen3.5-9b-mlx8.json", "quantization_config", "{\"group_size\":64,\"bits\":8,"},
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -232,7 +308,7 @@ static void messages_fit(void **state)
     memcpy(value + 1, "\\u001b[2J\xE4\xB8\xAD\x7f", 13);
     refuse_key("model_type", "17", "17", "a text");
     refuse_text(SMALL({"model_type", value}), GDN_ERR_UNSUPPORTED, "model_type",
-                "\"\\u001B[2J\\u4E2D?xxx", "need qwen3_5 and qwen3_5_text");
+                "\"\\u001B[2J\\u4E2D?xxx", "need qwen3_5, qwen3_5_moe, qwen3_next, kimi_linear or olmo_hybrid");
     memset(path, 'p', sizeof path);
     strcpy(path + sizeof path - 13, "/config.json");
     struct config c;
@@ -247,7 +323,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_sizes),   cmocka_unit_test(published_generation),
-        cmocka_unit_test(other_families),    cmocka_unit_test(cut_at_every_byte),
+        cmocka_unit_test(qwen_experts), cmocka_unit_test(kimi), cmocka_unit_test(olmo),
+        cmocka_unit_test(quantised),    cmocka_unit_test(cut_at_every_byte),
         cmocka_unit_test(any_byte_changed),  cmocka_unit_test(not_an_object),
         cmocka_unit_test(keys_twice),        cmocka_unit_test(messages_fit),
     };

@@ -177,8 +177,8 @@ static void one_file(void **state)
     for (int32_t i = 0; i < w.count; i++) {
         const struct weight *t = &w.list[i];
         assert_int_equal(t->tensor.dtype, t->copy ? DTYPE_F32 : DTYPE_BF16);
-        assert_ptr_equal(t->tensor.data, t->copy ? t->copy : t->origin->entry->data);
-        assert_string_equal(t->name, t->origin->entry->name);
+        assert_ptr_equal(t->tensor.data, t->copy ? t->copy : t->origin[0]->entry->data);
+        assert_string_equal(t->name, t->origin[0]->entry->name);
     }
     weights_close(&w);
     weights_close(&w);

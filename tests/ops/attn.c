@@ -1,8 +1,16 @@
-/* Proof of op_attn: causal softmax attention, grouped heads, ragged sequences, dense keys; and
- * single calls on pages, whose laws are in attn_pages.c. */
+/* Proof of op_attn: causal softmax attention, grouped heads, values of another width than keys or
+ * their front (latent), ragged sequences, dense keys; and single calls on pages, whose laws are in
+ * attn_pages.c. */
 #include <math.h>
 
 #include "harness/suite.h"
+
+enum { NARROW_VALUES = 1, LATENT = 2 };
+
+static int64_t value_width(const struct shape *s)
+{
+    return s->option && s->D > 1 ? s->D / 2 : s->D;
+}
 
 /* Every position below the call's is in the pages; slots take their pages from the back. */
 static struct kv_pages *lay_pages(struct trial *t, const struct shape *s)
@@ -14,10 +22,12 @@ static struct kv_pages *lay_pages(struct trial *t, const struct shape *s)
     for (int i = 0; i < pages; i++) table[i] = pages - 1 - i;
     struct tensor *k = IN(t, .name = "keys", .dtype = act, DIM(pages, PAGE, s->Hk, s->D),
                           .fill = FILL_STEADY, .added = true);
-    struct tensor *v = IN(t, .name = "values", .dtype = act, DIM(pages, PAGE, s->Hk, s->D),
-                          .added = true);
-    t->pages = (struct kv_pages){.pages = pages, .Hkv = s->Hk, .D = s->D, .dtype = k->dtype,
-                                 .k = k->data, .v = v->data, .row_pages = each};
+    t->pages = (struct kv_pages){.pages = pages, .Hkv = s->Hk, .D = s->D,
+                                 .Dv = (int32_t)value_width(s), .dtype = k->dtype, .k = k->data,
+                                 .row_pages = each};
+    if (s->option != LATENT)
+        t->pages.v = IN(t, .name = "values", .dtype = act, DIM(pages, PAGE, s->Hk, value_width(s)),
+                        .added = true)->data;
     t->pages.table = trial_table(t, "table", table, pages);
     return &t->pages;
 }
@@ -33,8 +43,15 @@ static void build(struct trial *t, const struct shape *s)
               .fill = FILL_STEADY);
     a->k = IN(t, .name = "k", .dtype = act, .per = PER_ROW, DIM(T, Hkv, D), .window = true,
               .fill = FILL_STEADY);
-    a->v = IN(t, .name = "v", .dtype = act, .per = PER_ROW, DIM(T, Hkv, D), .window = true);
-    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hq, D));
+    if (s->slots && s->option == LATENT) { /* what the pages hold is what k brings */
+        t->front = *a->k;
+        t->front.dim[2] = value_width(s);
+        a->v = &t->front;
+    } else {
+        a->v = IN(t, .name = "v", .dtype = act, .per = PER_ROW, DIM(T, Hkv, value_width(s)),
+                  .window = true);
+    }
+    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hq, value_width(s)));
     if (s->slots) a->pages = lay_pages(t, s);
     a->rows = trial_rows(t, s->start);
 }
@@ -50,12 +67,16 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4), AXIS(R, 1, 2, 3, 4),
     AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1),
-    AXIS(regime, 0, 1, 2, 3, 4)};
+    AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 0, NARROW_VALUES)};
 static const struct axis narrow[] = {AXIS(T, 1, 4, 9), AXIS(D, 1, 5), AXIS(Hk, 1, 2),
-                                     AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1)};
+                                     AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1),
+                                     AXIS(option, 0, NARROW_VALUES)};
 static const struct shape calls[] = {
     {.T = 1, .Hk = 2, .R = 2, .D = 64, .slots = 1, .start = 130},
     {.B = 4, .T = 70, .Hk = 1, .R = 3, .D = 33, .slots = 1, .start = 60, .absent = 1},
+    {.B = 2, .T = 70, .Hk = 2, .R = 2, .D = 24, .slots = 1, .start = 60, .option = NARROW_VALUES},
+    {.B = 4, .T = 70, .Hk = 1, .R = 5, .D = 40, .slots = 1, .start = 60, .option = LATENT},
+    {.B = 2, .T = 3, .Hk = 1, .R = 4, .D = 576, .slots = 1, .start = 66, .option = LATENT},
 };
 static const struct shape bench[] = {
     {.T = 128, .Hk = 2, .R = 4, .D = 256},

@@ -1,7 +1,22 @@
-/* Proof of op_linear: y = x W^T, W in up to four parts one below another, each of its own type. */
+/* Proof of op_linear: y = x W^T, W in up to four parts one below another, each of its own type and
+ * each some rows of its tensor; or woven from the rows of one tensor. */
 #include "harness/suite.h"
 
-enum { WIDE_OUTPUT = 8 }; /* y is f32 whatever x is; the low bits are parts - 1 */
+enum { WOVEN = 4, WIDE_OUTPUT = 8 }; /* y is f32 whatever x is; the low bits are parts - 1 */
+
+/* As Qwen3-Next packs its projections: N groups of `parts` rows each; part i is row i of every
+ * group, so that one tensor of three axes makes N times as many parts. */
+static void weave(struct trial *t, const struct shape *s)
+{
+    struct linear *w = &t->linear;
+    const int64_t groups = s->N < TRIAL_PARTS / 4 ? s->N : TRIAL_PARTS / 4, each = w->parts;
+    struct tensor *all = IN(t, .name = "W0", .dtype = (enum dtype)s->weight,
+                            DIM(groups, each, s->K), .fill = FILL_STEADY);
+    w->parts = 0;
+    for (int64_t i = 0; i < each; i++)
+        for (int64_t g = 0; g < groups; g++)
+            t->part[w->parts++] = (struct linear_part){all, g * each + i, 1, w->N++};
+}
 
 static void build(struct trial *t, const struct shape *s)
 {
@@ -10,12 +25,13 @@ static void build(struct trial *t, const struct shape *s)
     struct linear_args *a = &t->args.linear;
     struct linear *w = &t->linear;
     a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->K), .window = true);
-    *w = (struct linear){.K = s->K, .parts = 1 + (s->option & 3)};
-    for (int i = 0; i < w->parts; i++) {
+    *w = (struct linear){.K = s->K, .parts = 1 + (s->option & 3), .part = t->part};
+    if (s->option & WOVEN) weave(t, s);
+    for (int i = 0; !(s->option & WOVEN) && i < w->parts; i++) {
         const int64_t rows = s->N + i;
-        w->part[i] = (struct linear_part){.row = w->N};
-        w->part[i].w = IN(t, .name = name[i], .dtype = (enum dtype)(i == 3 ? DTYPE_F32 : s->weight),
-                          DIM(rows, s->K), .fill = FILL_STEADY);
+        t->part[i] = (struct linear_part){.from = i, .rows = rows, .row = w->N};
+        t->part[i].w = IN(t, .name = name[i], .dtype = (enum dtype)(i == 3 ? DTYPE_F32 : s->weight),
+                          DIM(rows + 2 * i, s->K), .fill = FILL_STEADY);
         w->N += rows;
     }
     a->w = w;
@@ -33,9 +49,9 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(K, EDGE_WIDTHS), AXIS(N, 1, 3, 7, 8, 31, 33, 64, 100),
     AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16),
-    AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4), AXIS(option, 0, 1, 2, 3, 8, 11)};
+    AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4), AXIS(option, 0, 1, 2, 3, 7, 8, 11)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(K, 1, 3, 7), AXIS(N, 1, 4),
-                                     AXIS(option, 0, 1, 3)};
+                                     AXIS(option, 0, 1, 3, 5)};
 static const struct shape lines[] = {{.T = 3, .K = 1024, .N = 70, .weight = DTYPE_BF16},
                                      {.T = 1, .K = 3584, .N = 33, .weight = DTYPE_BF16}};
 static const struct shape bench[] = {{.T = 1, .K = 1024, .N = 3584, .weight = DTYPE_BF16},

@@ -14,19 +14,20 @@ static void build(struct trial *t, const struct shape *s)
     struct linear *w = &t->linear;
     a->x = IN(t, .name = "x", .dtype = (enum dtype)s->act, .per = PER_ROW, DIM(s->T, s->K),
               .window = true);
-    *w = (struct linear){.K = s->K, .N = s->N, .parts = 1};
+    *w = (struct linear){.K = s->K, .N = s->N, .parts = 1, .part = t->part};
     const int64_t first = s->option & TWO_PARTS ? (s->N + 1) / 2 : s->N;
-    w->part[0].w = IN(t, .name = "W0", .dtype = weight, DIM(first, s->K), .fill = FILL_STEADY,
+    t->part[0] = (struct linear_part){.rows = first};
+    t->part[0].w = IN(t, .name = "W0", .dtype = weight, DIM(first, s->K), .fill = FILL_STEADY,
                       .scale = scale);
-    if (first < s->N) {
+    if (first < s->N) { /* the last rows of a taller tensor */
         w->parts = 2;
-        w->part[1].row = first;
-        w->part[1].w = IN(t, .name = "W1", .dtype = weight, DIM(s->N - first, s->K),
+        t->part[1] = (struct linear_part){.from = 2, .rows = s->N - first, .row = first};
+        t->part[1].w = IN(t, .name = "W1", .dtype = weight, DIM(2 + s->N - first, s->K),
                           .fill = FILL_STEADY, .scale = scale);
     }
     a->w = w;
     a->vocab = s->option & PADDED ? s->N - s->N / 4 : s->N;
-    a->targets = trial_ids(t, "targets", s->T, -1, (int)a->vocab);
+    a->targets = trial_ids(t, "targets", 1, -1, (int)a->vocab);
     a->loss = OUT(t, .name = "loss", .per = PER_ROW, DIM(s->T));
 }
 

@@ -27,17 +27,18 @@ static void write_pages(const struct attn_args *a)
 {
     const struct rows *rows = a->rows;
     const struct kv_pages *p = a->pages;
-    const size_t size = dtype_size(p->dtype), bytes = size * (size_t)p->D;
+    const size_t size = dtype_size(p->dtype), key = size * (size_t)p->D, value = size * (size_t)p->Dv;
     for (int b = 0; b < rows->B; b++) {
         if (rows->slot[b] < 0) continue;
         for (int row = rows->start[b]; row < rows->start[b + 1]; row++) {
             const int64_t at = page_row(p, rows->slot[b], rows->pos[b] + row - rows->start[b]);
             for (int64_t h = 0; h < p->Hkv; h++) {
-                const size_t to = (size_t)((at * p->Hkv + h) * p->D) * size;
-                memcpy((char *)p->k + to,
-                       tensor_at(a->k, row * a->k->stride[0] + h * a->k->stride[1]), bytes);
-                memcpy((char *)p->v + to,
-                       tensor_at(a->v, row * a->v->stride[0] + h * a->v->stride[1]), bytes);
+                const size_t to = (size_t)(at * p->Hkv + h);
+                memcpy((char *)p->k + to * key,
+                       tensor_at(a->k, row * a->k->stride[0] + h * a->k->stride[1]), key);
+                if (!p->v) continue;
+                memcpy((char *)p->v + to * value,
+                       tensor_at(a->v, row * a->v->stride[0] + h * a->v->stride[1]), value);
             }
         }
     }
@@ -48,8 +49,10 @@ static const void *cached(const struct attn_args *a, bool value, int b, int64_t 
 {
     const struct kv_pages *p = a->pages;
     if (p) {
-        const int64_t at = (page_row(p, a->rows->slot[b], position) * p->Hkv + h) * p->D;
-        return (const char *)(value ? p->v : p->k) + at * (int64_t)dtype_size(p->dtype);
+        const int64_t at = page_row(p, a->rows->slot[b], position) * p->Hkv + h;
+        const int64_t size = (int64_t)dtype_size(p->dtype);
+        return value && p->v ? (const char *)p->v + at * p->Dv * size
+                             : (const char *)p->k + at * p->D * size;
     }
     const struct tensor *t = value ? a->v : a->k;
     return tensor_at(t, (a->rows->start[b] + position) * t->stride[0] + h * t->stride[1]);
@@ -57,12 +60,12 @@ static const void *cached(const struct attn_args *a, bool value, int b, int64_t 
 
 static void attend(const struct attn_args *a, int b, int64_t row, int64_t hq, float *scratch)
 {
-    const int64_t D = a->q->dim[2], hkv = hq / (a->q->dim[1] / a->k->dim[1]);
+    const int64_t D = a->q->dim[2], Dv = a->v->dim[2], hkv = hq / (a->q->dim[1] / a->k->dim[1]);
     const int64_t position = a->rows->pos[b] + row - a->rows->start[b];
     const enum dtype dtype = a->k->dtype;
-    float *q = scratch, *kv = q + D, *sum = kv + D;
+    float *q = scratch, *kv = q + D, *sum = kv + (D > Dv ? D : Dv);
     float top = -INFINITY, weight = 0;
-    memset(sum, 0, sizeof(float) * (size_t)D);
+    memset(sum, 0, sizeof(float) * (size_t)Dv);
     cpu_load_row(q, tensor_at(a->q, row * a->q->stride[0] + hq * a->q->stride[1]), a->q->dtype, D);
     for (int64_t first = 0; first <= position; first += PAGE) {
         const int64_t n = position + 1 - first < PAGE ? position + 1 - first : PAGE;
@@ -74,18 +77,18 @@ static void attend(const struct attn_args *a, int b, int64_t row, int64_t hq, fl
         }
         const float shrink = cpu_expf(top - best);
         weight = weight * shrink;
-        for (int64_t d = 0; d < D; d++) sum[d] = sum[d] * shrink;
+        for (int64_t d = 0; d < Dv; d++) sum[d] = sum[d] * shrink;
         for (int64_t j = 0; j < n; j++) {
             const float e = cpu_expf(score[j] - best);
             weight = weight + e;
-            cpu_load_row(kv, cached(a, true, b, hkv, first + j), dtype, D);
-            for (int64_t d = 0; d < D; d++) sum[d] = sum[d] + e * kv[d];
+            cpu_load_row(kv, cached(a, true, b, hkv, first + j), dtype, Dv);
+            for (int64_t d = 0; d < Dv; d++) sum[d] = sum[d] + e * kv[d];
         }
         top = best;
     }
-    for (int64_t d = 0; d < D; d++) sum[d] = sum[d] / weight;
+    for (int64_t d = 0; d < Dv; d++) sum[d] = sum[d] / weight;
     cpu_store_row(tensor_at(a->o, row * a->o->stride[0] + hq * a->o->stride[1]), a->o->dtype, sum,
-                  D);
+                  Dv);
 }
 
 static int sequence_of(const struct rows *rows, int64_t row)
@@ -118,7 +121,8 @@ void cpu_attn_forward(struct device *device, struct arena *scratch, const void *
               "pages keep keys and values in their own type");
     for (int b = 0; !a->pages && b < a->rows->B; b++)
         GDN_CHECK(a->rows->pos[b] == 0, "dense attention starts at position 0");
-    struct job job = {.a = a, .per_thread = (3 * (size_t)a->q->dim[2] + 15) / 16 * 16};
+    const size_t D = (size_t)a->q->dim[2], Dv = (size_t)a->v->dim[2];
+    struct job job = {.a = a, .per_thread = (2 * (D + Dv) + 15) / 16 * 16};
     job.scratch = arena_take(scratch, sizeof(float) * job.per_thread *
                                           (size_t)pool_threads(device->pool));
     if (!job.scratch) return;

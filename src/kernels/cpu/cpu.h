@@ -12,10 +12,12 @@
 op_kernel cpu_embed_forward, cpu_add_norm_forward, cpu_linear_forward, cpu_top_forward;
 op_kernel cpu_linear_ce_forward, cpu_conv_forward, cpu_gate_forward, cpu_l2norm_forward;
 op_kernel cpu_delta_forward, cpu_norm_forward, cpu_gated_norm_forward, cpu_rope_forward;
-op_kernel cpu_attn_forward, cpu_glu_forward;
+op_kernel cpu_attn_forward, cpu_glu_forward, cpu_route_forward, cpu_experts_forward;
+op_kernel cpu_head_linear_forward, cpu_join_forward;
 op_kernel cpu_add_norm_backward, cpu_conv_backward, cpu_gate_backward, cpu_l2norm_backward;
 op_kernel cpu_norm_backward, cpu_gated_norm_backward, cpu_rope_backward, cpu_glu_backward;
 op_kernel cpu_embed_backward, cpu_linear_backward, cpu_linear_ce_backward;
+op_kernel cpu_route_backward, cpu_experts_backward, cpu_head_linear_backward, cpu_join_backward;
 op_kernel cpu_delta_backward, cpu_delta_backward_avx2, cpu_delta_backward_avx512;
 /* The ops on rows (row_tmpl.h) and the convolution, compiled for each ISA. */
 #define CPU_ISA_KERNELS(isa)                                                                     \

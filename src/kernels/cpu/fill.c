@@ -33,7 +33,15 @@ void cpu_fill_portable(struct device *device)
     forward[OP_TOP] = cpu_top_forward;
     forward[OP_LINEAR_CE] = cpu_linear_ce_forward;
     forward[OP_ATTN] = cpu_attn_forward;
+    forward[OP_ROUTE] = cpu_route_forward;
+    forward[OP_EXPERTS] = cpu_experts_forward;
+    forward[OP_HEAD_LINEAR] = cpu_head_linear_forward;
+    forward[OP_JOIN] = cpu_join_forward;
     backward[OP_EMBED] = cpu_embed_backward;
+    backward[OP_ROUTE] = cpu_route_backward;
+    backward[OP_EXPERTS] = cpu_experts_backward;
+    backward[OP_HEAD_LINEAR] = cpu_head_linear_backward;
+    backward[OP_JOIN] = cpu_join_backward;
     FILL_ISA();
 }
 

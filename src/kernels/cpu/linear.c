@@ -61,10 +61,9 @@ static void dot_tile(const float *const *x, const float *const *w, int64_t K,
 /* Row n of W in f32: where it lies, or brought to `room`. */
 static const float *weight_row(const struct linear *w, int64_t n, float *room)
 {
-    int p = 0;
-    while (p + 1 < w->parts && n >= w->part[p + 1].row) p++;
-    const struct tensor *t = w->part[p].w;
-    const void *row = cpu_row(t, n - w->part[p].row);
+    const struct linear_part *part = linear_part_of(w, n);
+    const struct tensor *t = part->w;
+    const void *row = cpu_row(t, part->from + n - part->row);
     if (t->dtype == DTYPE_F32) return row;
     cpu_load_row(room, row, t->dtype, w->K);
     return room;

@@ -15,10 +15,9 @@
 
 const void *linear_weight_row(const struct linear *w, int64_t n, enum dtype *type)
 {
-    int p = 0;
-    while (p + 1 < w->parts && n >= w->part[p + 1].row) p++;
-    *type = w->part[p].w->dtype;
-    return cpu_row(w->part[p].w, n - w->part[p].row);
+    const struct linear_part *part = linear_part_of(w, n);
+    *type = part->w->dtype;
+    return cpu_row(part->w, part->from + n - part->row);
 }
 
 void linear_backward_with(outer_kernel *kernel, struct device *device, struct arena *scratch,
@@ -34,9 +33,9 @@ void linear_backward_with(outer_kernel *kernel, struct device *device, struct ar
     for (int i = 0; i < w->parts; i++) {
         const struct linear_part *part = &w->part[i];
         if (!part->w->grad) continue;
-        o = (struct outer){.M = part->w->dim[0], .K = w->K, .P = T,
+        o = (struct outer){.M = part->rows, .K = w->K, .P = T,
                            .a = (const float *)dy->data + part->row, .a_p = dy->stride[0], .a_m = 1,
-                           .b = x, .c = part->w->grad};
+                           .b = x, .c = part->w->grad, .c_first = part->from};
         if (!kernel(device, scratch, &o)) return;
     }
 }
@@ -59,19 +58,18 @@ static void make_logits(struct device *device, struct arena *scratch, struct ent
 {
     const struct linear *w = e->args->w;
     const size_t mark = arena_mark(scratch);
-    struct tensor rows[4];
-    struct linear tile = {.K = w->K};
+    struct linear_part *parts = arena_take(scratch, (size_t)w->parts * sizeof *parts);
+    struct linear tile = {.K = w->K, .part = parts};
+    if (!parts) return;
     e->z = tensor_over(e->z.data, DTYPE_F32, 2, (int64_t[]){e->rows, e->tile});
     for (int i = 0; i < w->parts; i++) {
         const struct linear_part *part = &w->part[i];
         const int64_t begin = part->row > e->first ? part->row : e->first;
-        int64_t end = part->row + part->w->dim[0];
+        int64_t end = part->row + part->rows;
         if (end > e->first + e->tile) end = e->first + e->tile;
         if (begin >= end) continue;
-        rows[i] = *part->w;
-        rows[i].data = cpu_row(part->w, begin - part->row);
-        rows[i].dim[0] = end - begin;
-        tile.part[tile.parts++] = (struct linear_part){&rows[i], begin - e->first};
+        parts[tile.parts++] = (struct linear_part){part->w, part->from + begin - part->row,
+                                                   end - begin, begin - e->first};
         tile.N += end - begin;
     }
     const struct linear_args product = {.x = &e->x, .y = &e->z, .w = &tile};
@@ -114,13 +112,13 @@ static bool add_tile(outer_kernel *kernel, struct device *device, struct arena *
     for (int i = 0; i < w->parts; i++) {
         const struct linear_part *part = &w->part[i];
         const int64_t begin = part->row > e->first ? part->row : e->first;
-        int64_t end = part->row + part->w->dim[0];
+        int64_t end = part->row + part->rows;
         if (end > e->first + e->tile) end = e->first + e->tile;
         if (begin >= end || !part->w->grad) continue;
         o = (struct outer){.M = end - begin, .K = w->K, .P = e->rows,
                            .a = (const float *)e->z.data + (begin - e->first), .a_p = e->tile,
                            .a_m = 1, .b = &e->x, .c = part->w->grad,
-                           .c_first = begin - part->row};
+                           .c_first = part->from + begin - part->row};
         if (!kernel(device, scratch, &o)) return false;
     }
     return true;

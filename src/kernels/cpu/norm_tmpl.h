@@ -1,6 +1,6 @@
 /* norm_tmpl.h: the norms over the last axis, in the words of a vector vocabulary. With
  * r = 1 / sqrt(mean x^2 + eps):
- *   norm        y = x r w, or x r (1 + w)
+ *   norm        y = x r w, or x r (1 + w); late: x r is rounded to the type of y first
  *   add_norm    x1 = x + d as it is stored, y the norm of that
  *   gated_norm  y = x r w act(z)
  *   l2norm      y = scale x / sqrt(sum x^2 + eps)
@@ -17,6 +17,7 @@ struct norm_job {
     enum act act;
     float one; /* 1 where w is centred, else 0: y = x r (w + one) */
     float eps, scale;
+    bool late;
     int64_t D;
 };
 
@@ -35,7 +36,7 @@ VF_INLINE void norm_step(const struct norm_job *job, enum dtype x_type, enum dty
 {
     const vf w = vf_add(row_get(DTYPE_F32, job->w, i, left), vf_set1(job->one));
     const vf normed = vf_mul(row_get(x_type, x, i, left), vf_set1(r));
-    row_put(y_type, y, i, left, vf_mul(normed, w));
+    row_put(y_type, y, i, left, vf_mul(job->late ? row_round(y_type, normed) : normed, w));
 }
 
 VF_INLINE void norm_row(const struct norm_job *job, enum dtype all, const struct row_place *place)
@@ -157,6 +158,7 @@ void CPU_NAME(cpu_norm_forward)(struct device *device, struct arena *scratch, co
     const struct norm_args *a = args;
     struct norm_job job = {.x = a->x, .y = a->y, .eps = (float)a->eps};
     job.one = a->centred ? 1.0f : 0.0f;
+    job.late = a->late;
     norm_run(device, scratch, &job, a->w, norm_rows);
 }
 
@@ -165,6 +167,7 @@ void CPU_NAME(cpu_add_norm_forward)(struct device *device, struct arena *scratch
     const struct add_norm_args *a = args;
     struct norm_job job = {.x = a->x, .d = a->d, .x1 = a->x1, .y = a->y, .eps = (float)a->eps};
     job.one = a->centred ? 1.0f : 0.0f;
+    job.late = a->late;
     norm_run(device, scratch, &job, a->w, norm_rows);
 }
 

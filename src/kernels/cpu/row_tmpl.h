@@ -110,6 +110,15 @@ VF_INLINE void row_put(enum dtype type, void *row, int64_t i, int64_t left, vf x
     if (left < VL) memcpy(at, &some, (size_t)left * dtype_size(type));
 }
 
+/* What is left of x after it was stored. */
+VF_INLINE vf row_round(enum dtype type, vf x)
+{
+    union row_some some;
+    if (type == DTYPE_F32) return x;
+    row_put(type, &some, 0, VL, x);
+    return row_get(type, &some, 0, VL);
+}
+
 /* Gradients: row += x. NULL swallows it. */
 VF_INLINE void row_add(float *row, int64_t i, int64_t left, vf x)
 {

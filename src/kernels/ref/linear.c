@@ -9,10 +9,10 @@ void linear_forward_ref(struct device *device, struct arena *scratch, const void
     for (int i = 0; i < a->w->parts; i++) {
         const struct linear_part *part = &a->w->part[i];
         for (int64_t t = 0; t < a->x->dim[0]; t++) {
-            for (int64_t n = 0; n < part->w->dim[0]; n++) {
+            for (int64_t n = 0; n < part->rows; n++) {
                 double sum = 0.0;
                 for (int64_t k = 0; k < a->w->K; k++)
-                    sum += ref_get(part->w, ref_at(part->w, n, k, 0)) *
+                    sum += ref_get(part->w, ref_row(part->w, part->from + n) + k) *
                            ref_get(a->x, ref_at(a->x, t, k, 0));
                 ref_put(a->y, ref_at(a->y, t, part->row + n, 0), sum);
             }
@@ -27,10 +27,10 @@ static void input_backward(const struct linear_args *a, double *sum)
         for (int64_t k = 0; k < a->w->K; k++) sum[k] = 0.0;
         for (int i = 0; i < a->w->parts; i++) {
             const struct linear_part *part = &a->w->part[i];
-            for (int64_t n = 0; n < part->w->dim[0]; n++) {
+            for (int64_t n = 0; n < part->rows; n++) {
                 double d = ref_get(dy, ref_at(dy, t, part->row + n, 0));
                 for (int64_t k = 0; k < a->w->K; k++)
-                    sum[k] += d * ref_get(part->w, ref_at(part->w, n, k, 0));
+                    sum[k] += d * ref_get(part->w, ref_row(part->w, part->from + n) + k);
             }
         }
         for (int64_t k = 0; k < a->w->K; k++) ref_add(dx, ref_at(dx, t, k, 0), sum[k]);
@@ -40,14 +40,14 @@ static void input_backward(const struct linear_args *a, double *sum)
 static void part_backward(const struct linear_args *a, const struct linear_part *part, double *sum)
 {
     const struct tensor *dy = a->y->grad, *dw = part->w->grad;
-    for (int64_t n = 0; n < part->w->dim[0]; n++) {
+    for (int64_t n = 0; n < part->rows; n++) {
         for (int64_t k = 0; k < a->w->K; k++) sum[k] = 0.0;
         for (int64_t t = 0; t < a->x->dim[0]; t++) {
             double d = ref_get(dy, ref_at(dy, t, part->row + n, 0));
             for (int64_t k = 0; k < a->w->K; k++)
                 sum[k] += d * ref_get(a->x, ref_at(a->x, t, k, 0));
         }
-        for (int64_t k = 0; k < a->w->K; k++) ref_add(dw, ref_at(dw, n, k, 0), sum[k]);
+        for (int64_t k = 0; k < a->w->K; k++) ref_add(dw, ref_row(dw, part->from + n) + k, sum[k]);
     }
 }
 

@@ -11,7 +11,8 @@ static double logit(const struct linear_ce_args *a, const struct linear_part *pa
 {
     double sum = 0.0;
     for (int64_t k = 0; k < a->w->K; k++)
-        sum += ref_get(part->w, ref_at(part->w, n, k, 0)) * ref_get(a->x, ref_at(a->x, t, k, 0));
+        sum += ref_get(part->w, ref_row(part->w, part->from + n) + k) *
+               ref_get(a->x, ref_at(a->x, t, k, 0));
     return sum;
 }
 
@@ -19,7 +20,7 @@ static double logit(const struct linear_ce_args *a, const struct linear_part *pa
 static int64_t part_rows(const struct linear_ce_args *a, const struct linear_part *part)
 {
     int64_t left = a->vocab - part->row;
-    return left < part->w->dim[0] ? left : part->w->dim[0];
+    return left < part->rows ? left : part->rows;
 }
 
 /* z [vocab] of row t; returns its logsumexp. */
@@ -61,11 +62,11 @@ static void row_backward(const struct linear_ce_args *a, const struct linear_par
         double dz = ref_get(dloss, ref_at(dloss, t, 0, 0)) *
                     (a->targets[t] == part->row + n ? p - 1.0 : p);
         for (int64_t k = 0; k < K; k++) {
-            dx[t * K + k] += dz * ref_get(part->w, ref_at(part->w, n, k, 0));
+            dx[t * K + k] += dz * ref_get(part->w, ref_row(part->w, part->from + n) + k);
             dw[k] += dz * ref_get(a->x, ref_at(a->x, t, k, 0));
         }
     }
-    for (int64_t k = 0; k < K; k++) ref_add(grad, ref_at(grad, n, k, 0), dw[k]);
+    for (int64_t k = 0; k < K; k++) ref_add(grad, ref_row(grad, part->from + n) + k, dw[k]);
 }
 
 void linear_ce_backward_ref(struct device *device, struct arena *scratch, const void *args)

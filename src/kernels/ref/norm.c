@@ -1,6 +1,7 @@
 /* The norms over the last axis, of width n.
  *
- * norm        r = 1 / sqrt(mean x^2 + eps);  y = x r c,  c = w, or 1 + w when centred
+ * norm        r = 1 / sqrt(mean x^2 + eps);  y = x r c,  c = w, or 1 + w when centred; late: x r is
+ *             rounded to the type of y before the weight comes
  * add_norm    x1 = x + d, rounded to its type (x itself without d);  y = norm of that
  * gated_norm  y = x r w act(z)
  * l2norm      y = scale x / sqrt(sum x^2 + eps)
@@ -27,18 +28,20 @@ static double inverse_rms(const struct tensor *x, int64_t at, double eps)
     return 1.0 / sqrt(sum_squares(x, at) / (double)tensor_width(x) + eps);
 }
 
-static double weight(const struct tensor *w, int64_t i, bool centred)
+static double weight(const struct norm_weight *n, int64_t i)
 {
-    return centred ? 1.0 + ref_get(w, i) : ref_get(w, i);
+    return n->centred ? 1.0 + ref_get(n->w, i) : ref_get(n->w, i);
 }
 
-static void norm_row(const struct tensor *x, const struct tensor *w, const struct tensor *y,
-                     int64_t row, double eps, bool centred)
+static void norm_row(const struct tensor *x, const struct norm_weight *n, const struct tensor *y,
+                     int64_t row)
 {
     const int64_t xat = ref_row(x, row), yat = ref_row(y, row);
-    const double r = inverse_rms(x, xat, eps);
-    for (int64_t i = 0; i < tensor_width(x); i++)
-        ref_put(y, yat + i, ref_get(x, xat + i) * r * weight(w, i, centred));
+    const double r = inverse_rms(x, xat, n->eps);
+    for (int64_t i = 0; i < tensor_width(x); i++) {
+        const double even = ref_get(x, xat + i) * r;
+        ref_put(y, yat + i, (n->late ? ref_round(y->dtype, even) : even) * weight(n, i));
+    }
 }
 
 /* e [n] becomes the gradient of the row x. */
@@ -52,16 +55,15 @@ static void rms_backward(const struct tensor *x, int64_t at, double r, double *e
 }
 
 /* The gradient of row x through the norm into e [n]; dw [n] collects the weight's. */
-static void norm_row_backward(const struct tensor *x, const struct tensor *w,
-                              const struct tensor *dy, int64_t row, double eps, bool centred,
-                              double *e, double *dw)
+static void norm_row_backward(const struct tensor *x, const struct norm_weight *n,
+                              const struct tensor *dy, int64_t row, double *e, double *dw)
 {
     const int64_t xat = ref_row(x, row), dyat = ref_row(dy, row);
-    const double r = inverse_rms(x, xat, eps);
+    const double r = inverse_rms(x, xat, n->eps);
     for (int64_t i = 0; i < tensor_width(x); i++) {
         double d = ref_get(dy, dyat + i);
         dw[i] += d * ref_get(x, xat + i) * r;
-        e[i] = d * weight(w, i, centred);
+        e[i] = d * weight(n, i);
     }
     rms_backward(x, xat, r, e);
 }
@@ -75,19 +77,20 @@ void norm_forward_ref(struct device *device, struct arena *scratch, const void *
 {
     (void)device, (void)scratch;
     const struct norm_args *a = args;
-    for (int64_t row = 0; row < ref_rows(a->x); row++)
-        norm_row(a->x, a->w, a->y, row, a->eps, a->centred);
+    const struct norm_weight norm = {a->w, a->eps, a->centred, a->late};
+    for (int64_t row = 0; row < ref_rows(a->x); row++) norm_row(a->x, &norm, a->y, row);
 }
 
 void norm_backward_ref(struct device *device, struct arena *scratch, const void *args)
 {
     (void)device;
     const struct norm_args *a = args;
+    const struct norm_weight norm = {a->w, a->eps, a->centred, a->late};
     const int64_t n = tensor_width(a->x);
     double *e = ref_take(scratch, n), *dw = ref_take(scratch, n);
     if (!a->y->grad || !e || !dw) return;
     for (int64_t row = 0; row < ref_rows(a->x); row++) {
-        norm_row_backward(a->x, a->w, a->y->grad, row, a->eps, a->centred, e, dw);
+        norm_row_backward(a->x, &norm, a->y->grad, row, e, dw);
         add_vector(a->x->grad, ref_row(a->x->grad, row), e, n);
     }
     add_vector(a->w->grad, 0, dw, n);
@@ -97,12 +100,13 @@ void add_norm_forward_ref(struct device *device, struct arena *scratch, const vo
 {
     (void)device, (void)scratch;
     const struct add_norm_args *a = args;
+    const struct norm_weight norm = {a->w, a->eps, a->centred, a->late};
     const struct tensor *x1 = a->d ? a->x1 : a->x;
     for (int64_t row = 0; row < ref_rows(a->x); row++) {
         const int64_t xat = ref_row(a->x, row), dat = ref_row(a->d, row), at = ref_row(x1, row);
         for (int64_t i = 0; a->d && i < tensor_width(x1); i++)
             ref_put(x1, at + i, ref_get(a->x, xat + i) + ref_get(a->d, dat + i));
-        norm_row(x1, a->w, a->y, row, a->eps, a->centred);
+        norm_row(x1, &norm, a->y, row);
     }
 }
 
@@ -110,6 +114,7 @@ void add_norm_backward_ref(struct device *device, struct arena *scratch, const v
 {
     (void)device;
     const struct add_norm_args *a = args;
+    const struct norm_weight norm = {a->w, a->eps, a->centred, a->late};
     const struct tensor *x1 = a->d ? a->x1 : a->x, *dx1 = a->d ? a->x1->grad : NULL;
     const struct tensor *dx = a->x->grad, *dd = ref_grad(a->d);
     const int64_t n = tensor_width(a->x);
@@ -117,7 +122,7 @@ void add_norm_backward_ref(struct device *device, struct arena *scratch, const v
     if (!e || !dw) return;
     for (int64_t row = 0; row < ref_rows(a->x); row++) {
         for (int64_t i = 0; i < n; i++) e[i] = 0.0;
-        if (a->y->grad) norm_row_backward(x1, a->w, a->y->grad, row, a->eps, a->centred, e, dw);
+        if (a->y->grad) norm_row_backward(x1, &norm, a->y->grad, row, e, dw);
         for (int64_t i = 0; i < n; i++) e[i] += ref_get(dx1, ref_row(dx1, row) + i);
         add_vector(dx, ref_row(dx, row), e, n);
         add_vector(dd, ref_row(dd, row), e, n);

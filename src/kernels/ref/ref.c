@@ -22,6 +22,10 @@ void ref_fill(struct device *device)
     REF_FILL(ROPE, rope);
     REF_FILL(ATTN, attn);
     REF_FILL(GLU, glu);
+    REF_FILL(ROUTE, route);
+    REF_FILL(EXPERTS, experts);
+    REF_FILL(HEAD_LINEAR, head_linear);
+    REF_FILL(JOIN, join);
 #undef REF_FILL
 }
 

@@ -35,6 +35,10 @@ REF_OP(gated_norm);
 REF_OP(rope);
 REF_OP(attn);
 REF_OP(glu);
+REF_OP(route);
+REF_OP(experts);
+REF_OP(head_linear);
+REF_OP(join);
 #undef REF_OP
 
 /* The part of delta_forward_ref that works on slots (delta_log.c). */

@@ -1,0 +1,55 @@
+/* weights_load.h: a checkpoint while its tensors are taken, one by one (weights_take.c), layer by
+ * layer (weights_layer.c). Only weights*.c include it.
+ *
+ * A name may be several with | between them, tried in order: what the release calls it first. */
+#ifndef MODEL_WEIGHTS_LOAD_H
+#define MODEL_WEIGHTS_LOAD_H
+
+#include "model/weights.h"
+
+enum { NAMED = 5 }; /* faults that a sentence names, before it only counts them */
+
+struct loader {
+    struct weights *w;
+    const struct config *c;
+    const char *path;
+    struct gdn_error *err;
+    bool *used; /* [shards.count] */
+    size_t faults;
+    struct gdn_error first; /* of the faults */
+    char others[240];       /* the names of the next */
+};
+
+/* A tensor is missing or of the wrong kind. Loading goes on, so that all such are counted. */
+enum gdn_status faults_found(struct loader *loader);
+void add_name(char *names, size_t room, const char *name);
+
+/* prefix + one of the names is there; its full name. */
+bool find_name(const struct loader *loader, const char *prefix, const char *names,
+               char full[ST_NAME_BYTES]);
+
+/* *out stays NULL after a fault. small: as an f32 copy. */
+enum gdn_status take_tensor(struct loader *loader, const char *prefix, const char *names,
+                            bool small, int rank, const int64_t *dim, struct tensor **out);
+enum gdn_status take_vector(struct loader *loader, const char *prefix, const char *names,
+                            int64_t n, struct tensor **out);
+enum gdn_status take_norm(struct loader *loader, const char *prefix, const char *names, int64_t n,
+                          struct norm_weight *norm);
+/* Tensors [need[i], width] with these names as one small tensor, one below another. */
+enum gdn_status take_stack(struct loader *loader, const char *prefix, const char *const *names,
+                           const int64_t *need, int count, int64_t width, struct tensor **out);
+
+/* A row block of a packed projection: prefix + name, [rows, K]. */
+struct part {
+    const char *name;
+    int64_t rows;
+};
+enum gdn_status take_linear(struct loader *loader, const char *prefix, int64_t K, int parts,
+                            const struct part *part, struct linear *linear);
+/* Room for the parts of a projection; NULL with a sentence. */
+struct linear_part *take_parts(struct loader *loader, int64_t parts);
+
+enum gdn_status take_layer(struct loader *loader, int32_t index);
+enum gdn_status take_ffn(struct loader *loader, const char *prefix, int32_t index);
+
+#endif
