@@ -98,7 +98,7 @@ static enum gdn_status take_dt_bias(struct loader *l, const char *p, struct delt
     if (!l->c->family->channel_gate) return take_vector(l, p, names, d->Hv, &d->dt_bias);
     TRY(take_vector(l, p, names, (int64_t)d->Hv * d->Dk, &d->dt_bias));
     if (d->dt_bias)
-        *d->dt_bias = tensor_over(d->dt_bias->data, DTYPE_F32, 2, (int64_t[]){d->Hv, d->Dk});
+        *d->dt_bias = tensor_over(d->dt_bias->data, d->dt_bias->dtype, 2, (int64_t[]){d->Hv, d->Dk});
     return GDN_OK;
 }
 

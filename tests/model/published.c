@@ -1,5 +1,5 @@
-/* published.c: the tensors of the published Qwen3.8-27B, by their real names: weights.c asks for
- * exactly these. The file is a header over 55 GB of hole. */
+/* published.c: the tensors of published models, by their real names: the loader asks for exactly
+ * these. The files are headers over up to 100 GB of hole. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,41 +31,49 @@ static void add_tensor(struct header *h, const char *name, const char *shape, si
     if (strncmp(name, "mtp.", 4) == 0) h->mtp += bytes;
 }
 
-/* "model.layers.#.x 40x1x4 0-2,4": a pattern, a shape, and the numbers that stand for #. */
-static void add_line(struct header *h, char *line)
+/* All names that `pattern` stands for: each # in turn takes the numbers of the next word ("0-2,4"). */
+static void expand(struct header *h, const char *pattern, const char *shape, size_t bytes,
+                   const char *numbers)
 {
-    char *shape = strchr(line, ' '), *numbers = strchr(shape + 1, ' '), *at, name[200];
-    *shape++ = 0;
-    if (numbers) *numbers++ = 0;
-    size_t bytes = 2;
-    for (at = shape; *at;) {
-        bytes *= strtoul(at, &at, 10);
-        if (*at) *at++ = ',';
-    }
-    if (!numbers) {
-        add_tensor(h, line, shape, bytes);
+    const char *hash = strchr(pattern, '#');
+    char *at, name[200];
+    if (!hash) {
+        add_tensor(h, pattern, shape, bytes);
         return;
     }
-    char *hash = strchr(line, '#');
-    *hash = 0;
-    for (at = numbers; *at;) {
+    const char *next = strchr(numbers, ' ');
+    for (at = (char *)(size_t)numbers; *at && *at != ' ';) {
         const long first = strtol(at, &at, 10);
         const long last = *at == '-' ? strtol(at + 1, &at, 10) : first;
         for (long i = first; i <= last; i++) {
-            snprintf(name, sizeof name, "%s%ld%s", line, i, hash + 1);
-            add_tensor(h, name, shape, bytes);
+            snprintf(name, sizeof name, "%.*s%ld%s", (int)(hash - pattern), pattern, i, hash + 1);
+            expand(h, name, shape, bytes, next ? next + 1 : "");
         }
-        if (*at) at++;
+        at += *at == ',';
     }
 }
 
-static void read_names(struct header *h)
+/* "model.layers.#.x 40x1x4 0-2,4": a pattern, a shape, and the numbers that stand for each #. */
+static void add_line(struct header *h, char *line)
+{
+    char *shape = strchr(line, ' '), *numbers = strchr(shape + 1, ' ');
+    *shape++ = 0;
+    if (numbers) *numbers++ = 0;
+    size_t bytes = 2;
+    for (char *at = shape; *at;) {
+        bytes *= strtoul(at, &at, 10);
+        if (*at) *at++ = ',';
+    }
+    expand(h, line, shape, bytes, numbers ? numbers : "");
+}
+
+static void read_names(struct header *h, const char *model)
 {
     struct gdn_error err = {0};
-    char *text, *rest, *line;
+    char path[512], *text, *rest, *line;
     size_t len;
-    if (file_read(DATA "qwen3.8-27b.names", 1 << 16, &text, &len, &err) != GDN_OK)
-        fail_msg("%s", err.text);
+    snprintf(path, sizeof path, DATA "%s.names", model);
+    if (file_read(path, 1 << 16, &text, &len, &err) != GDN_OK) fail_msg("%s", err.text);
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         add_line(h, line);
     bytes_add_text(&h->json, "}");
@@ -84,26 +92,39 @@ static void write_hole(const struct header *h, const char *path)
     assert_int_equal(fclose(file), 0);
     if (truncate(path, (off_t)(8 + h->json.len + h->body)) != 0) {
         unlink(path);
-        skip(); /* a file system that keeps no file of 55 GB, not even an empty one */
+        skip(); /* a file system that keeps no file of that size, not even an empty one */
     }
 }
 
-static void opens_27b(void **state)
+struct published {
+    const char *model, *prefix;
+    size_t tensors, bytes; /* of the whole checkpoint, as its index says; 0: no index was found */
+    int32_t used, mtp, vision;
+};
+
+static void read_config(struct config *c, const char *model)
 {
-    (void)state;
+    struct gdn_error err = {0};
+    char path[512], *json;
+    size_t len;
+    snprintf(path, sizeof path, DATA "%s.json", model);
+    if (file_read(path, 1 << 16, &json, &len, &err) != GDN_OK ||
+        config_parse(c, json, len, model, &err) != GDN_OK)
+        fail_msg("%s", err.text);
+    mem_give(json);
+}
+
+static void open_model(const struct published *p)
+{
     struct header h = {0};
     struct config c;
     struct weights w;
     struct gdn_error err = {0};
-    char path[] = "/tmp/gdn-27b-XXXXXX";
-    char *json;
-    size_t len;
-    read_names(&h);
-    assert_int_equal(h.count, 1199);
-    assert_int_equal(h.body, 55562855904); /* total_size of the published index */
-    assert_int_equal(file_read(DATA "qwen3.8-27b.json", 1 << 16, &json, &len, &err), GDN_OK);
-    assert_int_equal(config_parse(&c, json, len, "qwen3.8-27b.json", &err), GDN_OK);
-    mem_give(json);
+    char path[] = "/tmp/gdn-published-XXXXXX";
+    read_names(&h, p->model);
+    assert_int_equal(h.count, p->tensors);
+    if (p->bytes > 0) assert_int_equal(h.body, p->bytes);
+    read_config(&c, p->model);
     const int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
@@ -112,19 +133,50 @@ static void opens_27b(void **state)
     unlink(path);
     bytes_free(&h.json);
     if (status != GDN_OK) fail_msg("%s", err.text);
-    assert_string_equal(w.prefix, "model.language_model.");
-    assert_int_equal(w.count, 48 * 14 + 16 * 11 + 3);
-    assert_int_equal(w.mtp, 15);
-    assert_int_equal(w.vision, 12 * 27 + 9);
+    assert_string_equal(w.prefix, p->prefix);
+    assert_int_equal(w.count, p->used);
+    assert_int_equal(w.mtp, p->mtp);
+    assert_int_equal(w.vision, p->vision);
     assert_int_equal(w.file_bytes, h.body);
     assert_int_equal(2 * w.parameters, h.body - h.vision - h.mtp);
-    /* Only what is small was copied. */
-    assert_true(w.copied_bytes < 20 << 20);
+    assert_true(w.copied_bytes < 20 << 20); /* only what is small was copied */
     weights_close(&w);
+}
+
+/* 1,199 tensors: names and total size of the published index. */
+static void qwen_27b(void **state)
+{
+    (void)state;
+    open_model(&(struct published){"qwen3.8-27b", "model.language_model.", 1199, 55562855904,
+                                   48 * 14 + 16 * 11 + 3, 15, 12 * 27 + 9});
+}
+
+/* 22,213 tensors: names and total size of the published index; an expert is three of them. */
+static void qwen_25b_pruned(void **state)
+{
+    (void)state;
+    open_model(&(struct published){"qwen3.5-25b-reap-moe", "model.language_model.", 22213,
+                                   50182743296, 22213, 0, 0});
+}
+
+/* 20,493 tensors; three convolutions are one here. */
+static void kimi_48b(void **state)
+{
+    (void)state;
+    open_model(&(struct published){"kimi-linear-48b-a3b", "model.", 20493, 0,
+                                   20493 - 2 * 20, 0, 0});
+}
+
+static void olmo_7b(void **state)
+{
+    (void)state;
+    open_model(&(struct published){"olmo-hybrid-7b", "model.", 523, 0, 523 - 2 * 24, 0, 0});
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(opens_27b)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(qwen_27b),
+                                       cmocka_unit_test(qwen_25b_pruned),
+                                       cmocka_unit_test(kimi_48b), cmocka_unit_test(olmo_7b)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

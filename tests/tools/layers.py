@@ -21,7 +21,7 @@ LIBRARY = {"jansson.h": "model", "pcre2.h": "text", "utf8proc.h": "text"}
 # Words a folder may not know: (folder, pattern over identifiers, the file that may, what it is).
 UNKNOWN = [
     ("model", re.compile(r"\w*(?:cuda|avx\d|amx|sm_?90)\w*", re.I), "", "a device or an ISA"),
-    ("model", re.compile(r"DTYPE_(?!COUNT)\w+"), "src/model/weights.c", "a dtype"),
+    ("model", re.compile(r"DTYPE_(?!COUNT)\w+"), "src/model/weights_take.c", "a dtype"),
     ("kernels", re.compile(r"(?:\w+_)?(?:qwen|kimi|olmo|layer)(?:\d|s?(?:_\w+)?)", re.I), "",
      "a family or a layer"),
     ("ops", re.compile(r"(?:\w+_)?(?:qwen|kimi|olmo)(?:\d|_)?\w*", re.I), "", "a family"),
@@ -107,7 +107,7 @@ CLEAN = {
     "src/train/loop.c": '#include "train/loop.h"\n#include "run/engine.h"\n#include "ops/front.h"\n',
     "src/kernels/open.c": '#include "kernels/cpu/cpu.h"\n#include "kernels/ref/ref.h"\n',
     "src/kernels/cpu/delta.c": '#include "kernels/cpu/cpu.h"\n#include "tensor/call.h"\n',
-    "src/model/weights.c": "#include <jansson.h>\nint f(void) { return DTYPE_F32; }\n",
+    "src/model/weights_take.c": "#include <jansson.h>\nint f(void) { return DTYPE_F32; }\n",
     "src/model/layer.c": '/* #include "run/engine.h", avx2 */\nconst char *s = "cuda DTYPE_F32";\n',
     "src/cli/main.c": '#include "gdn/gdn.h"\n#include "base/log.h"\n#include "cli/command.h"\n',
     "include/gdn/gdn.h": '#include "gdn/error.h"\n#include <stddef.h>\n',
