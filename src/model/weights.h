@@ -60,4 +60,12 @@ enum gdn_status weights_open(struct weights *weights, const struct config *confi
                              struct gdn_error *err);
 void weights_close(struct weights *weights);
 
+/* Into an existing folder, under the names that the files had, with the values of now: unchanged
+ * weights give the same bytes. */
+enum gdn_status weights_save(const struct weights *weights, const char *folder,
+                             struct gdn_error *err);
+
+/* What a tensor of the checkpoint is here; DTYPE_COUNT: nothing that a model computes with. */
+enum dtype weight_dtype(enum st_dtype dtype);
+
 #endif

@@ -7,13 +7,13 @@
 
 /* ---- what is wrong ------------------------------------------------------------------------------ */
 
-static bool our_type(enum st_dtype from, enum dtype *to)
+enum dtype weight_dtype(enum st_dtype from)
 {
     switch (from) {
-    case ST_F32: *to = DTYPE_F32; return true;
-    case ST_BF16: *to = DTYPE_BF16; return true;
-    case ST_F16: *to = DTYPE_F16; return true;
-    default: return false;
+    case ST_F32: return DTYPE_F32;
+    case ST_BF16: return DTYPE_BF16;
+    case ST_F16: return DTYPE_F16;
+    default: return DTYPE_COUNT;
     }
 }
 
@@ -90,9 +90,8 @@ static const struct shard_tensor *find_entry(struct loader *l, const char *name,
         return NULL;
     }
     const struct st_entry *e = found->entry;
-    enum dtype dtype;
     l->used[found - l->w->shards.tensors] = true;
-    if (!our_type(e->dtype, &dtype)) {
+    if (weight_dtype(e->dtype) == DTYPE_COUNT) {
         fault(l, GDN_ERR_UNSUPPORTED, found->file->path, name, st_dtype_name(e->dtype),
               "F32, BF16 or F16");
         return NULL;
@@ -150,8 +149,7 @@ static enum gdn_status place_tensor(struct loader *l, struct weight *weight, boo
                                     const int64_t *dim)
 {
     const struct st_entry *e = weight->origin[0]->entry;
-    enum dtype dtype = DTYPE_F32;
-    our_type(e->dtype, &dtype);
+    enum dtype dtype = weight_dtype(e->dtype);
     const bool aligned = (size_t)e->data % dtype_size(dtype) == 0;
     if (small) {
         TRY(take_memory(l, weight, e->bytes / st_dtype_size(e->dtype) * sizeof(float)));

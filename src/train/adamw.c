@@ -69,7 +69,7 @@ void adamw_step(struct adamw *a, struct params *ps)
     int64_t at = 0;
     for (int32_t i = 0; i < ps->count; i++) {
         struct param *p = &ps->list[i];
-        u.keep = p->tensor->rank >= 2 ? 1 - a->rate * a->decay : 1.0;
+        u.keep = p->decays ? 1 - a->rate * a->decay : 1.0;
         if (p->gradient.dtype == DTYPE_F64)
             update_f64(&u, p->tensor->data, p->gradient.data, (double *)a->first + at,
                        (double *)a->second + at, p->n);

@@ -6,7 +6,7 @@
 
 struct adamw {
     double rate, beta1, beta2, eps;
-    double decay;    /* of tensors of rank >= 2; vectors are not decayed */
+    double decay;    /* of parameters that decay (params.h) */
     int64_t step;
     void *first, *second; /* moments, parameter after parameter */
 };

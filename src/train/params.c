@@ -35,7 +35,9 @@ enum gdn_status params_open(struct params *ps, struct weights *w, enum dtype dty
         struct param *p = &ps->list[i];
         *p = (struct param){.name = w->list[i].name, .tensor = &w->list[i].tensor,
                             .file = w->list[i].tensor,
-                            .n = tensor_elements(&w->list[i].tensor)};
+                            .n = tensor_elements(&w->list[i].tensor),
+                            .decays = w->list[i].tensor.rank >= 2 &&
+                                      w->list[i].origin[0]->entry->rank >= 2};
         adopt(p, &w->list[i], dtype, at);
         at += 2 * (size_t)p->n * dtype_size(dtype);
     }

@@ -11,6 +11,7 @@ struct param {
     struct tensor file;     /* as it was */
     struct tensor gradient;
     int64_t n;
+    bool decays; /* matrices, the convolution; not norms, biases and gates, flat or not */
 };
 
 struct params {
