@@ -70,7 +70,9 @@ struct gdn_model_info {
     const char *family; /* lives as long as the model */
     int32_t vocab, width, ffn, layers, delta_layers, attention_layers;
     int32_t heads, kv_heads, head_width, rotary;
+    int32_t latent;         /* entries that attention keeps of a token instead of heads; 0: none */
     int32_t key_heads, value_heads, key_width, value_width, taps;
+    int32_t sparse_layers, experts, experts_used, expert_width, shared_width; /* 0: no experts */
     int32_t trained_context; /* of the config */
     bool tied;
     int32_t mtp_layers, mtp_tensors, vision_tensors; /* recognised, not used */

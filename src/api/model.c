@@ -155,6 +155,7 @@ static void info_layers(const struct config *c, struct gdn_model_info *info)
     for (int32_t i = 0; i < c->layers; i++) {
         info->delta_layers += c->kind[i] == LAYER_DELTA;
         info->attention_layers += c->kind[i] == LAYER_ATTN;
+        info->sparse_layers += c->sparse[i];
     }
     info->eos_count = c->eos_count;
     memcpy(info->eos, c->eos, sizeof info->eos);
@@ -167,7 +168,9 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
     *info = (struct gdn_model_info){
         .family = c->family->name, .vocab = c->vocab, .width = c->D, .ffn = c->F,
         .layers = c->layers, .heads = c->Hq, .kv_heads = c->Hkv, .head_width = c->head_dim,
-        .rotary = c->rot, .key_heads = c->Hk, .value_heads = c->Hv, .key_width = c->Dk,
+        .rotary = c->rot, .latent = c->family->latent ? c->latent + c->shared_key : 0,
+        .experts = c->experts, .experts_used = c->experts_used, .expert_width = c->expert_width,
+        .shared_width = c->shared_width, .key_heads = c->Hk, .value_heads = c->Hv, .key_width = c->Dk,
         .value_width = c->Dv, .taps = c->taps, .trained_context = c->context, .tied = c->tied,
         .mtp_layers = c->mtp_layers, .mtp_tensors = m->weights.mtp,
         .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,

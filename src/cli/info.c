@@ -21,18 +21,31 @@ static void add_size(struct bytes *out, const char *name, int64_t bytes, const c
                units[unit], *note ? ", " : "", note);
 }
 
+static void print_experts(struct bytes *out, const struct gdn_model_info *i)
+{
+    if (i->experts == 0) return;
+    bytes_addf(out, "  experts            %d of %d in %d layers, %d at a time", i->experts,
+               i->expert_width, i->sparse_layers, i->experts_used);
+    bytes_addf(out, i->shared_width ? ", and a shared one of %d\n" : "\n", i->shared_width);
+}
+
 static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_t context)
 {
     bytes_addf(out, "%s, %.*f million parameters\n", i->family, i->parameters < 99500000 ? 1 : 0,
                (double)i->parameters / 1e6);
     bytes_addf(out, "\nShape\n  layers             %d: %d gated-delta, %d attention\n", i->layers,
                i->delta_layers, i->attention_layers);
-    bytes_addf(out, "  width              %d, feed-forward %d\n", i->width, i->ffn);
+    bytes_addf(out, "  width              %d", i->width);
+    bytes_addf(out, i->ffn ? ", feed-forward %d\n" : "\n", i->ffn);
+    print_experts(out, i);
     bytes_addf(out, "  delta heads        %d for keys of %d, %d for values of %d, "
                "convolution of %d\n", i->key_heads, i->key_width, i->value_heads, i->value_width,
                i->taps);
-    bytes_addf(out, "  attention heads    %d of %d, %d for keys and values, %d rotary\n", i->heads,
-               i->head_width, i->kv_heads, i->rotary);
+    bytes_addf(out, "  attention heads    %d of %d, ", i->heads, i->head_width);
+    if (i->latent)
+        bytes_addf(out, "over one latent row of %d, no positions\n", i->latent);
+    else
+        bytes_addf(out, "%d for keys and values, %d rotary\n", i->kv_heads, i->rotary);
     bytes_addf(out, "  vocabulary         %d rows, head %s\n", i->vocab,
                i->tied ? "tied to the embedding" : "of its own");
     bytes_addf(out, "  trained context    %d tokens\n", i->trained_context);
@@ -83,6 +96,12 @@ static void print_shape(struct bytes *out, const struct gdn_model_info *i)
     add_number(out, "kv_heads", i->kv_heads);
     add_number(out, "head_width", i->head_width);
     add_number(out, "rotary", i->rotary);
+    add_number(out, "latent", i->latent);
+    add_number(out, "sparse_layers", i->sparse_layers);
+    add_number(out, "experts", i->experts);
+    add_number(out, "experts_used", i->experts_used);
+    add_number(out, "expert_width", i->expert_width);
+    add_number(out, "shared_width", i->shared_width);
     add_number(out, "vocab", i->vocab);
     bytes_addf(out, ",\"tied\":%s", i->tied ? "true" : "false");
     add_number(out, "trained_context", i->trained_context);
