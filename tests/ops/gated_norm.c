@@ -1,5 +1,5 @@
 /* Proof of op_gated_norm: y = x r w act(z). */
-#include "harness/suite.h"
+#include "ops/norm_cases.h"
 
 static void build(struct trial *t, const struct shape *s)
 {
@@ -19,27 +19,11 @@ static void cost(const struct shape *s, double *bytes, double *flops)
     *flops = 10.0 * s->T * s->Hk * s->D;
 }
 
-static const struct axis axes[] = {
-    AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4),
-    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
-    AXIS(option, 0, 1)};
-/* The gradient of a row of one element is what eps leaves of it: f32 has no bits for that. */
-static const struct axis wider[] = {
-    AXIS(T, EDGE_ROWS), AXIS(D, 3, 7, 8, 31, 32, 33, 64, 96, 100, 128), AXIS(Hk, 1, 2, 3, 4),
-    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1), AXIS(regime, 0, 1, 2, 3, 4),
-    AXIS(option, 0, 1)};
-static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(D, 2, 3, 7), AXIS(Hk, 1, 2),
-                                     AXIS(option, 0, 1)};
-static const struct shape lengthy[] = {{.T = 4096, .Hk = 1, .D = 33}};
-static const struct shape repeat[] = {{.T = 150, .Hk = 3, .D = 67}};
 static const struct shape bench[] = {{.T = 1, .Hk = 16, .D = 128}, {.T = 512, .Hk = 16, .D = 128}};
 
 static const struct proof proof = {
     .op = OP_GATED_NORM, .build = build, .cost = cost,
-    .forward = {AXES(axes), .cases = 286},
-    .backward = {LINES(lengthy), AXES(wider), .cases = 60},
-    .differences = {AXES(narrow), .cases = 18},
-    .repeat = {LINES(repeat)},
+    NORM_CASES,
     .bench = {LINES(bench)},
 };
 SUITE(gated_norm, .proof = &proof);
