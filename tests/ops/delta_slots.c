@@ -83,6 +83,7 @@ static const struct shape shapes[] = {
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 33, .Dv = 5, .slots = 16),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 32, .Dv = 32, .slots = 16, .weight = DTYPE_BF16),
     BOTH_GATES(.Hk = 1, .R = 3, .Dk = 16, .Dv = 33, .slots = 32, .act = DTYPE_BF16),
+    BOTH_GATES(.Hk = 1, .R = 2, .Dk = 40, .Dv = 9, .slots = 16, .act = DTYPE_F16),
     BOTH_GATES(.Hk = 2, .R = 2, .Dk = 7, .Dv = 3, .slots = 32, .act = DTYPE_BF16,
                .weight = DTYPE_BF16),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 16, .slots = 32, .decay = DECAY_STRONG),
@@ -107,6 +108,7 @@ static const struct shape accurate[] = {
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .slots = 16, .decay = DECAY_NONE),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 32, .Dv = 32, .slots = 16, .decay = DECAY_STRONG),
     BOTH_GATES(.Hk = 2, .R = 1, .Dk = 32, .Dv = 64, .slots = 16, .act = DTYPE_BF16),
+    BOTH_GATES(.Hk = 2, .R = 1, .Dk = 32, .Dv = 64, .slots = 16, .act = DTYPE_F16),
     BOTH_GATES(.Hk = 1, .R = 2, .Dk = 64, .Dv = 32, .slots = 16, .weight = DTYPE_BF16),
 };
 
