@@ -1,26 +1,29 @@
 /* gdn-bench-small_ops: times the ops between the matrix products (conv, gate, norms, glu, rope, embed),
- * forward and backward, for every instruction set and one and two threads.
+ * whole calls, forward and backward, for every instruction set and one and two threads.
  *
  * Beside each time stand the bytes that must move at least and their share of what a plain copy of
- * as many bytes reaches with as many threads, measured in the same run.
+ * as many bytes reaches with as many threads, measured in turn with it.
  *
  *     gdn-bench-small_ops [part of an op's name] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "bench.h"
 #include "tensor/device.h"
 
-enum { REPEATS = 201, SEQUENCES = 8 };
-static const double LONG_ENOUGH = 0.15; /* seconds a row may take */
+enum { SEQUENCES = 8 };
+static const double LIMIT = 0.12; /* seconds a row may take */
 
 struct bench {
     struct device *device;
     struct arena data, scratch;
+    op_kernel *kernel;
+    char *to; /* the copy that it is held against */
+    const char *from;
     bool backward;
     double bytes; /* of one call */
     struct tensor tensor[16];
@@ -42,16 +45,11 @@ struct row {
     void (*build)(struct bench *b, const struct row *row);
     int T, H, D;
     enum dtype dtype;
+    bool plain;             /* conv: without SiLU */
+    struct bench_want want; /* us, forward, one thread, AVX-512 */
 };
 
 /* ---- tensors ------------------------------------------------------------------------------------ */
-
-static void *must(void *memory)
-{
-    if (memory) return memory;
-    fputs("gdn-bench-small_ops: no memory\n", stderr);
-    exit(1);
-}
 
 static void fill(const struct tensor *t, double scale)
 {
@@ -73,12 +71,12 @@ static struct tensor *make(struct bench *b, enum dtype dtype, int rank, const in
     struct tensor *t = &b->tensor[b->tensors++];
     *t = tensor_over(NULL, dtype, rank, dim);
     const size_t count = (size_t)tensor_elements(t);
-    t->data = must(arena_take(&b->data, count * dtype_size(dtype)));
+    t->data = bench_must(arena_take(&b->data, count * dtype_size(dtype)));
     fill(t, 1.0);
     b->bytes += (double)(count * dtype_size(dtype));
     if (!b->backward) return t;
     struct tensor *grad = &b->tensor[b->tensors++];
-    *grad = tensor_over(must(arena_take(&b->data, count * sizeof(float))), DTYPE_F32, rank, dim);
+    *grad = tensor_over(bench_must(arena_take(&b->data, count * sizeof(float))), DTYPE_F32, rank, dim);
     fill(grad, 1e-3);
     t->grad = grad;
     return t;
@@ -101,7 +99,8 @@ static void build_conv(struct bench *b, const struct row *r)
 {
     struct conv_args *a = &b->args.conv;
     *a = (struct conv_args){.x = MATRIX(b, r->dtype, r->T, r->D), .w = MATRIX(b, DTYPE_F32, r->D, 4),
-                            .y = MATRIX(b, r->dtype, r->T, r->D), .rows = one_sequence(b, r->T)};
+                            .y = MATRIX(b, r->dtype, r->T, r->D), .rows = one_sequence(b, r->T),
+                            .plain = r->plain};
     if (b->backward || r->T > 16) return;
     b->slots = (struct conv_slots){.slots = 1, .ring = 35, .C = r->D, .dtype = r->dtype};
     b->slots.x = MATRIX(b, r->dtype, 35, r->D)->data;
@@ -169,109 +168,83 @@ static void build_embed(struct bench *b, const struct row *r)
 {
     b->args.embed = (struct embed_args){.table = MATRIX(b, r->dtype, r->H, r->D),
                                         .y = MATRIX(b, r->dtype, r->T, r->D), .ids = b->ids};
-    b->ids = must(arena_take(&b->data, (size_t)r->T * sizeof *b->ids));
+    b->ids = bench_must(arena_take(&b->data, (size_t)r->T * sizeof *b->ids));
     for (int t = 0; t < r->T; t++) b->ids[t] = t * 37 % r->H;
     b->args.embed.ids = b->ids;
     b->bytes = 2.0 * r->T * r->D * (double)dtype_size(b->backward ? DTYPE_F32 : r->dtype);
 }
 
 static const struct row table[] = {
-    {"conv", OP_CONV, build_conv, 1, 1, 6144, DTYPE_F32},
-    {"conv", OP_CONV, build_conv, 16, 1, 6144, DTYPE_F32},
-    {"conv", OP_CONV, build_conv, 512, 1, 6144, DTYPE_F32},
-    {"conv", OP_CONV, build_conv, 512, 1, 6144, DTYPE_BF16},
-    {"gate", OP_GATE, build_gate, 512, 32, 1, DTYPE_F32},
-    {"gate (channels)", OP_GATE, build_gate, 512, 16, 128, DTYPE_F32},
-    {"l2norm", OP_L2NORM, build_l2norm, 512, 16, 128, DTYPE_F32},
-    {"norm", OP_NORM, build_norm, 1, 1, 1024, DTYPE_F32},
-    {"norm", OP_NORM, build_norm, 512, 8, 256, DTYPE_F32},
-    {"add_norm", OP_ADD_NORM, build_add_norm, 512, 1, 1024, DTYPE_F32},
-    {"add_norm", OP_ADD_NORM, build_add_norm, 512, 1, 1024, DTYPE_BF16},
-    {"gated_norm", OP_GATED_NORM, build_gated_norm, 512, 16, 128, DTYPE_F32},
-    {"rope", OP_ROPE, build_rope, 512, 8, 256, DTYPE_F32},
-    {"glu", OP_GLU, build_glu, 1, 1, 3584, DTYPE_F32},
-    {"glu", OP_GLU, build_glu, 512, 1, 3584, DTYPE_F32},
-    {"embed", OP_EMBED, build_embed, 512, 1024, 1024, DTYPE_F32},
+    {"conv", OP_CONV, build_conv, 1, 1, 6144, .dtype = DTYPE_F32},
+    {"conv", OP_CONV, build_conv, 16, 1, 6144, .dtype = DTYPE_F32},
+    {"conv", OP_CONV, build_conv, 512, 1, 6144, DTYPE_F32, .want = {13700, 3200, 1400, 1000}},
+    {"conv plain", OP_CONV, build_conv, 512, 1, 6144, DTYPE_F32, .plain = true},
+    {"conv", OP_CONV, build_conv, 512, 1, 6144, .dtype = DTYPE_BF16},
+    {"gate", OP_GATE, build_gate, 1, 32, 1, .dtype = DTYPE_F32},
+    {"gate", OP_GATE, build_gate, 512, 32, 1, .dtype = DTYPE_F32},
+    {"gate (channels)", OP_GATE, build_gate, 512, 16, 128, .dtype = DTYPE_F32},
+    {"l2norm", OP_L2NORM, build_l2norm, 1, 16, 128, .dtype = DTYPE_F32},
+    {"l2norm", OP_L2NORM, build_l2norm, 512, 16, 128, .dtype = DTYPE_F32},
+    {"norm", OP_NORM, build_norm, 1, 1, 1024, .dtype = DTYPE_F32},
+    {"norm", OP_NORM, build_norm, 512, 8, 256, .dtype = DTYPE_F32},
+    {"add_norm", OP_ADD_NORM, build_add_norm, 1, 1, 1024, .dtype = DTYPE_F32},
+    {"add_norm", OP_ADD_NORM, build_add_norm, 512, 1, 1024, .dtype = DTYPE_F32},
+    {"add_norm", OP_ADD_NORM, build_add_norm, 512, 1, 1024, .dtype = DTYPE_BF16},
+    {"gated_norm", OP_GATED_NORM, build_gated_norm, 1, 16, 128, .dtype = DTYPE_F32},
+    {"gated_norm", OP_GATED_NORM, build_gated_norm, 512, 16, 128, .dtype = DTYPE_F32},
+    {"rope", OP_ROPE, build_rope, 1, 8, 256, .dtype = DTYPE_F32},
+    {"rope", OP_ROPE, build_rope, 512, 8, 256, .dtype = DTYPE_F32},
+    {"glu", OP_GLU, build_glu, 1, 1, 3584, .dtype = DTYPE_F32},
+    {"glu", OP_GLU, build_glu, 512, 1, 3584, .dtype = DTYPE_F32},
+    {"embed", OP_EMBED, build_embed, 512, 1024, 1024, .dtype = DTYPE_F32},
 };
 
 /* ---- timing ------------------------------------------------------------------------------------- */
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-struct copy {
-    char *to;
-    const char *from;
-};
-
 static void copy_share(void *context, int64_t begin, int64_t end, int thread)
 {
-    const struct copy *c = context;
+    const struct bench *b = context;
     (void)thread;
-    memcpy(c->to + begin, c->from + begin, (size_t)(end - begin));
+    memcpy(b->to + begin, b->from + begin, (size_t)(end - begin));
 }
 
-/* The median time of a call, or of a copy that moves as many bytes. */
-static double median_time(struct bench *b, op_kernel *kernel, struct copy *copy)
+static void copy(void *context)
 {
-    double time[REPEATS];
-    int n = 0;
-    const double begin = seconds_now();
-    for (int warm = 2; n < REPEATS && (n < 5 || seconds_now() - begin < LONG_ENOUGH);) {
-        const double at = seconds_now();
-        if (kernel)
-            kernel(b->device, &b->scratch, &b->args);
-        else
-            pool_run(b->device->pool, (int64_t)(b->bytes / 2), 4096, copy_share, copy);
-        if (warm-- <= 0) time[n++] = seconds_now() - at;
-        arena_reset(&b->scratch);
-    }
-    qsort(time, (size_t)n, sizeof *time, ascending);
-    return time[n / 2];
+    const struct bench *b = context;
+    pool_run(b->device->pool, (int64_t)(b->bytes / 2), 4096, copy_share, context);
 }
 
-static double copy_time(struct bench *b)
+static void call(void *context)
 {
+    struct bench *b = context;
+    b->kernel(b->device, &b->scratch, &b->args);
+    arena_reset(&b->scratch);
+}
+
+static void time_isa(struct bench *b, const struct row *r, bool backward, int threads,
+                     const struct bench_isa *isa)
+{
+    *b = (struct bench){.data = b->data, .scratch = b->scratch, .backward = backward};
+    arena_reset(&b->data);
+    b->device = bench_must(device_open("cpu", threads, isa->mask, NULL));
+    r->build(b, r);
+    b->kernel = (backward ? b->device->backward : b->device->forward)[r->op];
     const size_t half = (size_t)(b->bytes / 2) + 1;
-    struct copy c = {must(mem_take(half)), must(mem_take(half))};
-    const double time = median_time(b, NULL, &c);
-    mem_give(c.to);
-    mem_give((void *)(uintptr_t)c.from);
-    return time;
-}
-
-static void time_row(struct bench *b, const struct row *r, bool backward, int threads)
-{
-    static const struct {
-        const char *name;
-        uint32_t mask;
-    } isa[] = {{"any", 0}, {"avx2", CPU_AVX2}, {"avx512", CPU_AVX2 | CPU_AVX512}};
-    for (size_t i = 0; i < sizeof isa / sizeof *isa; i++) {
-        if ((cpu_flags() & isa[i].mask) != isa[i].mask) continue;
-        *b = (struct bench){.data = b->data, .scratch = b->scratch, .backward = backward};
-        arena_reset(&b->data);
-        b->device = must(device_open("cpu", threads, isa[i].mask, NULL));
-        r->build(b, r);
-        const double copy = copy_time(b);
-        op_kernel *const *slots = backward ? b->device->backward : b->device->forward;
-        const double time = median_time(b, slots[r->op], NULL);
-        printf("%-16s %-8s %-4s %5d %4d %5d %7d  %-7s %10.2f %8.2f %7.1f %6.0f\n", r->name,
-               backward ? "backward" : "forward", dtype_name(r->dtype), r->T, r->H, r->D, threads,
-               isa[i].name, 1e6 * time, 1e-6 * b->bytes, 1e-9 * b->bytes / time,
-               100 * copy / time);
-        fflush(stdout);
-        device_close(b->device);
-    }
+    b->to = bench_must(arena_take(&b->data, half));
+    b->from = memset(bench_must(arena_take(&b->data, half)), 1, half);
+    const struct bench_roof roof = {.work = copy, .amount = b->bytes};
+    const struct bench_time t = bench_run(call, b, threads, roof, LIMIT);
+    printf("%-16s %-8s %-4s %5d %4d %5d %7d  %-8s %10.2f %8.2f %7.1f %6.0f", r->name,
+           backward ? "backward" : "forward", dtype_name(r->dtype), r->T, r->H, r->D, threads,
+           isa->name, 1e6 * t.median, 1e-6 * b->bytes, 1e-9 * b->bytes / t.median,
+           100 * b->bytes / t.median / t.roof);
+    const bool asked = !backward && threads == 1 && isa == &bench_isas[BENCH_ISAS - 1];
+    if (asked && r->want.must > 0)
+        bench_print_want(&r->want, 1e6 * t.median);
+    else
+        printf("\n");
+    fflush(stdout);
+    device_close(b->device);
 }
 
 int main(int argc, char **argv)
@@ -282,13 +255,14 @@ int main(int argc, char **argv)
         return 2;
     }
     if (!arena_open(&b.data, (size_t)1 << 30) || !arena_open(&b.scratch, (size_t)1 << 28)) return 1;
-    printf("%-16s %-8s %-4s %5s %4s %5s %7s  %-7s %10s %8s %7s %6s\n", "op", "way", "type", "T",
+    printf("%-16s %-8s %-4s %5s %4s %5s %7s  %-8s %10s %8s %7s %6s" BENCH_WANT "\n", "op", "way", "type", "T",
            "H", "D", "threads", "isa", "us", "MB", "GB/s", "% copy");
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         for (int backward = 0; backward < 2; backward++)
             for (int threads = 1; threads <= 2 && threads <= cpu_count(); threads++)
-                if (argc == 1 || strstr(table[i].name, argv[1]))
-                    time_row(&b, &table[i], backward, threads);
+                for (int isa = 0; isa < BENCH_ISAS && bench_has(&bench_isas[isa]); isa++)
+                    if (argc == 1 || strstr(table[i].name, argv[1]))
+                        time_isa(&b, &table[i], backward, threads, &bench_isas[isa]);
     arena_close(&b.data);
     arena_close(&b.scratch);
     return 0;

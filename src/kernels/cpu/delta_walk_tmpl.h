@@ -36,6 +36,35 @@ static void store_columns(const struct delta_head *h, const struct delta_block *
         row_store(log_u(h, b->keep + i, c.from), DTYPE_F32, h->u + i * c.wide, c.count);
 }
 
+/* ---- what the next group will read ------------------------------------------------------------------ */
+
+/* Lines of a head's row into the cache behind the nearest, which the strips need. */
+VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool write)
+{
+    const char *at = tensor_at(t, row * t->stride[0] + head * t->stride[1]);
+    const int64_t bytes = t->dim[2] * (int64_t)dtype_size(t->dtype);
+    for (int64_t i = 0; i < bytes; i += 64)
+        if (write)
+            __builtin_prefetch(at + i, 1, 2);
+        else
+            __builtin_prefetch(at + i, 0, 2);
+}
+
+/* Rows lie further apart than a page, where no prefetcher follows, and are whole only here: a strip
+ * takes two lines of each. So a strip of a block fetches its share of the block a group further. */
+VF_INLINE void fetch_rows(const struct delta_head *h, const struct delta_block *b, int strip)
+{
+    const struct delta_args *a = h->a;
+    const int64_t row = b->row + DELTA_BLOCKS * BLOCK, end = a->rows->start[h->b + 1];
+    for (int64_t i = strip; i < b->rows && row + i < end; i += h->strips) {
+        fetch_row(a->k, row + i, h->hk, false);
+        fetch_row(a->q, row + i, h->hk, false);
+        fetch_row(a->v, row + i, h->hv, false);
+        if (h->channel) fetch_row(a->g, row + i, h->hv, false);
+        fetch_row(a->o, row + i, h->hv, true);
+    }
+}
+
 /* ---- where the strips of a group lie --------------------------------------------------------------- */
 
 struct place {
@@ -97,6 +126,7 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         const struct strips S = {half ? (const void *)p.packed : p.now, h->strip, count};
         const float *kq = c->kq + (int64_t)b->have * 2 * h->row;
         load_columns(h, b, columns);
+        fetch_rows(h, b, first);
         if (b->rows == 1)
             dots_token(&S, half, kq, h->row, h->Dk, h->r);
         else
