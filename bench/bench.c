@@ -42,7 +42,7 @@ double bench_median(double *x, int n)
     return x[n / 2];
 }
 
-/* ---- multiply-adds in registers ------------------------------------------------------------------- */
+/* ---- multiply-adds in registers ------------------------------------------------------------- */
 
 #define FOR(isa) __attribute__((target(isa), noinline))
 enum { CHAINS = 12, TURNS = 100000 };
@@ -77,7 +77,7 @@ const struct bench_isa bench_isas[BENCH_ISAS] = {
 
 bool bench_has(const struct bench_isa *isa) { return (cpu_flags() & isa->needs) == isa->needs; }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 /* Four streams side by side. */
 static void read_all(const float *x, size_t n)
@@ -96,25 +96,41 @@ static void read_all(const float *x, size_t n)
     sink = sink + sum[0][0];
 }
 
-/* ---- rounds --------------------------------------------------------------------------------------- */
+/* ---- rounds --------------------------------------------------------------------------------- */
 
 enum { MOST_ROUNDS = 501, FEWEST = 5 };
+static const double LONG_ENOUGH = 2e-5; /* seconds that a clock can tell */
 
-static double roof_round(struct bench_roof roof, void *context, const float *memory, int threads)
+/* Seconds of one, of `batch`. */
+static double seconds_of(bench_work *work, void *context, int threads, int batch)
+{
+    const double before = bench_seconds(threads);
+    for (int i = 0; i < batch; i++) work(context);
+    return (bench_seconds(threads) - before) / batch;
+}
+
+static int batch_of(bench_work *work, void *context, int threads)
+{
+    work(context);
+    const double one = seconds_of(work, context, threads, 1);
+    return one < LONG_ENOUGH ? 1 + (int)(LONG_ENOUGH / (one + 1e-8)) : 1;
+}
+
+/* Amount a second of one thread. */
+static double multiply_add_rate(const struct bench_isa *isa)
+{
+    const double before = bench_seconds(1), amount = isa->multiply_adds();
+    return amount / (bench_seconds(1) - before);
+}
+
+static double read_rate(const float *memory, size_t bytes)
 {
     enum { READS = 3 };
     /* What was read last round may have been pushed out by the work: once for nothing. */
-    if (memory) read_all(memory, roof.bytes / sizeof *memory);
-    const int clock = roof.work ? threads : 1;
-    const double before = bench_seconds(clock);
-    double amount = roof.amount;
-    if (roof.work)
-        roof.work(context);
-    else if (roof.isa)
-        amount = roof.isa->multiply_adds() * threads;
-    for (int i = 0; memory && i < READS; i++) read_all(memory, roof.bytes / sizeof *memory);
-    if (memory) amount = (double)roof.bytes * READS * threads;
-    return amount / (bench_seconds(clock) - before);
+    read_all(memory, bytes / sizeof *memory);
+    const double before = bench_seconds(1);
+    for (int i = 0; i < READS; i++) read_all(memory, bytes / sizeof *memory);
+    return (double)bytes * READS / (bench_seconds(1) - before);
 }
 
 struct bench_time bench_run(bench_work *work, void *context, int threads, struct bench_roof roof,
@@ -125,12 +141,16 @@ struct bench_time bench_run(bench_work *work, void *context, int threads, struct
     if (memory) memset(memory, 0, roof.bytes);
     struct bench_time t = {0};
     const double begin = bench_seconds(2);
-    work(context);
-    while (t.rounds < FEWEST || (t.rounds < MOST_ROUNDS && bench_seconds(2) - begin < limit)) {
-        const double before = bench_seconds(threads);
-        work(context);
-        time[t.rounds] = bench_seconds(threads) - before;
-        rate[t.rounds++] = roof_round(roof, context, memory, threads);
+    const int batch = batch_of(work, context, threads);
+    const int roof_batch = roof.work ? batch_of(roof.work, context, threads) : 1;
+    for (int n = 0; n < FEWEST || (n < MOST_ROUNDS && bench_seconds(2) - begin < limit); n++) {
+        time[n] = seconds_of(work, context, threads, batch);
+        if (roof.work)
+            rate[n] = roof.amount / seconds_of(roof.work, context, threads, roof_batch);
+        else
+            rate[n] = threads * (memory ? read_rate(memory, roof.bytes)
+                                        : multiply_add_rate(roof.isa));
+        t.rounds = n + 1;
     }
     mem_give(memory);
     t.median = bench_median(time, t.rounds);

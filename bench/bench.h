@@ -46,11 +46,13 @@ struct bench_roof {
     double amount;               /* which is so much */
 };
 
-/* Rounds for about `limit` seconds, at least 5. The first, which touches the memory, does not count. */
+/* Rounds for about `limit` seconds, at least 5, of as many works as a clock can tell. The first,
+ * which touches the memory, does not count. */
 struct bench_time bench_run(bench_work *work, void *context, int threads, struct bench_roof roof,
                             double limit);
 
-/* What is asked of a row, in its unit: the peers' figures on an AMX Xeon, and the two bars; 0: no such. */
+/* What is asked of a row, in its unit: the peers' figures on an AMX Xeon, and the two bars; 0: no
+ * such. */
 struct bench_want {
     double ggml, ik, must, goal;
 };

@@ -55,7 +55,7 @@ static const struct work works[] = {
     {"prompt 96x192", 1, HEADS, PROMPT, 1, 0, 96, 192, AVX512, .threads = 1},
 };
 
-/* ---- a pass --------------------------------------------------------------------------------------- */
+/* ---- a pass --------------------------------------------------------------------------------- */
 
 struct stage {
     const struct work *w;
@@ -78,7 +78,8 @@ static void make_tensors(struct stage *s)
     double pool[4096];
     for (int i = 0; i < 4096; i++) pool[i] = rng_normal(&rng);
     for (int i = 0; i < TENSORS; i++) {
-        s->t[i] = tensor_over(NULL, DTYPE_F32, i == BETA || (i == G && !s->channel) ? 2 : 3, dim[i]);
+        const int rank = i == BETA || (i == G && !s->channel) ? 2 : 3;
+        s->t[i] = tensor_over(NULL, DTYPE_F32, rank, dim[i]);
         const int64_t n = tensor_elements(&s->t[i]);
         float *x = s->t[i].data = bench_must(arena_take(&s->data, (size_t)n * sizeof *x));
         for (int64_t e = 0; e < n; e++) {
@@ -140,7 +141,7 @@ static void round_of_passes(void *context)
     for (int i = 0; i < s->w->calls; i++) pass(s, s->w->rows, s->w->draft);
 }
 
-/* ---- the rival of decode: no log --------------------------------------------------------------------- */
+/* ---- the rival of decode: no log ------------------------------------------------------------ */
 
 #define AVX512_CODE static inline __attribute__((target("avx512f"), always_inline))
 enum { WIDE = 16, PAIR = 2 * STRIP / WIDE }; /* two strips at once stay in the nearest cache */
@@ -173,7 +174,8 @@ AVX512_CODE void write_pair(float *S, int64_t strip, int Dk, const float *k, flo
 static __attribute__((target("avx512f"))) void head_in_place(const struct stage *s, int h, float *S)
 {
     const int Dk = s->w->Dk, Dv = s->w->Dv;
-    const float *k = (const float *)s->t[K].data + h * Dk, *q = (const float *)s->t[Q].data + h * Dk;
+    const float *k = (const float *)s->t[K].data + h * Dk;
+    const float *q = (const float *)s->t[Q].data + h * Dk;
     const float *v = (const float *)s->t[V].data + h * Dv;
     const float beta = ((const float *)s->t[BETA].data)[h];
     const float decay = expf(((const float *)s->t[G].data)[h]);
@@ -204,7 +206,7 @@ static void round_in_place(void *context)
         }
 }
 
-/* ---- rows ----------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* Per token and head: three products with the state, pairs of a block (half of 16 x 16, with k and
  * with q), and as many columns of the log. */
@@ -222,8 +224,8 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
     char name[64];
     const bool in_place = w->isa == IN_PLACE, compute = w->rows >= BLOCK;
     const struct bench_isa *isa = &bench_isas[in_place ? AVX512 : w->isa];
-    snprintf(name, sizeof name, "%-16s %-8s %-8s %d", w->name, channel ? "channel" : "head", isa->name,
-             w->threads);
+    snprintf(name, sizeof name, "%-16s %-8s %-8s %d", w->name, channel ? "channel" : "head",
+             isa->name, w->threads);
     if (!bench_has(isa) || w->threads > cpu_count() || (in_place && channel)) return;
     if (!strstr(name, part)) return;
     stage_open(&s, w, channel);

@@ -1,5 +1,5 @@
-/* gdn-bench-small_ops: times the ops between the matrix products (conv, gate, norms, glu, rope, embed),
- * whole calls, forward and backward, for every instruction set and one and two threads.
+/* gdn-bench-small_ops: times the ops between the matrix products (conv, gate, norms, glu, rope,
+ * embed), whole calls, forward and backward, for every instruction set and one and two threads.
  *
  * Beside each time stand the bytes that must move at least and their share of what a plain copy of
  * as many bytes reaches with as many threads, measured in turn with it.
@@ -49,7 +49,7 @@ struct row {
     struct bench_want want; /* us, forward, one thread, AVX-512 */
 };
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors -------------------------------------------------------------------------------- */
 
 static void fill(const struct tensor *t, double scale)
 {
@@ -76,7 +76,8 @@ static struct tensor *make(struct bench *b, enum dtype dtype, int rank, const in
     b->bytes += (double)(count * dtype_size(dtype));
     if (!b->backward) return t;
     struct tensor *grad = &b->tensor[b->tensors++];
-    *grad = tensor_over(bench_must(arena_take(&b->data, count * sizeof(float))), DTYPE_F32, rank, dim);
+    *grad = tensor_over(NULL, DTYPE_F32, rank, dim);
+    grad->data = bench_must(arena_take(&b->data, count * sizeof(float)));
     fill(grad, 1e-3);
     t->grad = grad;
     return t;
@@ -93,12 +94,13 @@ static const struct rows *one_sequence(struct bench *b, int T)
     return &b->rows;
 }
 
-/* ---- the ops ------------------------------------------------------------------------------------ */
+/* ---- the ops -------------------------------------------------------------------------------- */
 
 static void build_conv(struct bench *b, const struct row *r)
 {
     struct conv_args *a = &b->args.conv;
-    *a = (struct conv_args){.x = MATRIX(b, r->dtype, r->T, r->D), .w = MATRIX(b, DTYPE_F32, r->D, 4),
+    *a = (struct conv_args){.x = MATRIX(b, r->dtype, r->T, r->D),
+                            .w = MATRIX(b, DTYPE_F32, r->D, 4),
                             .y = MATRIX(b, r->dtype, r->T, r->D), .rows = one_sequence(b, r->T),
                             .plain = r->plain};
     if (b->backward || r->T > 16) return;
@@ -199,7 +201,7 @@ static const struct row table[] = {
     {"embed", OP_EMBED, build_embed, 512, 1024, 1024, .dtype = DTYPE_F32},
 };
 
-/* ---- timing ------------------------------------------------------------------------------------- */
+/* ---- timing --------------------------------------------------------------------------------- */
 
 static void copy_share(void *context, int64_t begin, int64_t end, int thread)
 {
@@ -255,8 +257,8 @@ int main(int argc, char **argv)
         return 2;
     }
     if (!arena_open(&b.data, (size_t)1 << 30) || !arena_open(&b.scratch, (size_t)1 << 28)) return 1;
-    printf("%-16s %-8s %-4s %5s %4s %5s %7s  %-8s %10s %8s %7s %6s" BENCH_WANT "\n", "op", "way", "type", "T",
-           "H", "D", "threads", "isa", "us", "MB", "GB/s", "% copy");
+    printf("%-16s %-8s %-4s %5s %4s %5s %7s  %-8s %10s %8s %7s %6s" BENCH_WANT "\n", "op", "way",
+           "type", "T", "H", "D", "threads", "isa", "us", "MB", "GB/s", "% copy");
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         for (int backward = 0; backward < 2; backward++)
             for (int threads = 1; threads <= 2 && threads <= cpu_count(); threads++)

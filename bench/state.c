@@ -7,29 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "bench.h"
 #include "state/file.h"
 
 enum { DELTA = 18, ATTN = 6, LAYERS = DELTA + ATTN, POSITION = 512, ROUNDS = 25 };
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(bool good, const char *what)
-{
-    if (good) return;
-    fprintf(stderr, "gdn-bench-state: %s\n", what);
-    exit(1);
-}
+static double seconds(void) { return bench_seconds(2); }
 
 /* ---- a slot as the engine would leave it ----------------------------------------------------------- */
 
@@ -75,10 +63,12 @@ static void stage_open(struct stage *s, enum dtype compute, const char *folder)
                                     .compute = compute, .anchor = DTYPE_F32};
     *s = (struct stage){0};
     s->device = device_open("cpu", 1, ~0u, &s->err);
-    must(s->device && state_open(&s->state, s->device, shape, LAYERS, &o, &s->err) == GDN_OK &&
-         s->device->arena_open(s->device, &s->scratch, 1 << 24), s->err.text);
+    bench_check(s->device &&
+                    state_open(&s->state, s->device, shape, LAYERS, &o, &s->err) == GDN_OK &&
+                    s->device->arena_open(s->device, &s->scratch, 1 << 24),
+                s->err.text);
     s->slot = state_slot_take(&s->state);
-    must(state_reserve(&s->state, s->slot, POSITION, &s->err) == GDN_OK, s->err.text);
+    bench_check(state_reserve(&s->state, s->slot, POSITION, &s->err) == GDN_OK, s->err.text);
     state_advance(&s->state, s->slot, POSITION);
     fill_slot(&s->state, s->slot);
     const size_t bytes = snapshot_bytes(&s->state, POSITION, BLOCK);
@@ -86,12 +76,13 @@ static void stage_open(struct stage *s, enum dtype compute, const char *folder)
     s->b = mem_take_dirty(bytes);
     s->record = (struct state_record){.position = POSITION,
                                       .tokens = mem_take(POSITION * sizeof(int32_t))};
-    must(s->a && s->b && s->record.tokens, "no memory");
+    bench_check(s->a && s->b && s->record.tokens, "no memory");
     memset(s->a, 1, bytes);
     memset(s->b, 2, bytes);
     snprintf(s->path, sizeof s->path, "%s/gdn-bench-state.%ld", folder, (long)getpid());
-    must(snapshot_take(&s->snapshot, &s->state, s->slot, &s->scratch, s->a, &s->err) == GDN_OK,
-         s->err.text);
+    const enum gdn_status taken = snapshot_take(&s->snapshot, &s->state, s->slot, &s->scratch, s->a,
+                                                &s->err);
+    bench_check(taken == GDN_OK, s->err.text);
 }
 
 static void stage_close(struct stage *s)
@@ -114,7 +105,7 @@ static void copy_memory(struct stage *s) { memcpy(s->b, s->a, s->snapshot.bytes)
 static void take(struct stage *s)
 {
     struct snapshot made;
-    must(snapshot_take(&made, &s->state, s->slot, &s->scratch, s->b, &s->err) == GDN_OK,
+    bench_check(snapshot_take(&made, &s->state, s->slot, &s->scratch, s->b, &s->err) == GDN_OK,
          s->err.text);
     pages_let_go(&s->state, made.page, made.pages);
 }
@@ -124,7 +115,7 @@ static int32_t restored;
 static void restore(struct stage *s)
 {
     restored = -1;
-    must(snapshot_restore(&s->snapshot, &s->state, &restored, POSITION, &s->err) == GDN_OK,
+    bench_check(snapshot_restore(&s->snapshot, &s->state, &restored, POSITION, &s->err) == GDN_OK,
          s->err.text);
 }
 
@@ -133,14 +124,14 @@ static void give_restored(struct stage *s) { state_slot_give(&s->state, restored
 /* The slot that goes is zeroed: as many bytes again, and those of its unused entries. */
 static void restore_over(struct stage *s)
 {
-    must(snapshot_restore(&s->snapshot, &s->state, &s->slot, POSITION, &s->err) == GDN_OK,
+    bench_check(snapshot_restore(&s->snapshot, &s->state, &s->slot, POSITION, &s->err) == GDN_OK,
          s->err.text);
 }
 
 static void copy_new(struct stage *s)
 {
     char *made = mem_take_dirty(s->snapshot.bytes);
-    must(made != NULL, "no memory");
+    bench_check(made != NULL, "no memory");
     memcpy(made, s->a, s->snapshot.bytes);
     mem_give(made);
 }
@@ -148,7 +139,7 @@ static void copy_new(struct stage *s)
 static void take_new(struct stage *s)
 {
     struct snapshot made;
-    must(snapshot_take(&made, &s->state, s->slot, &s->scratch, NULL, &s->err) == GDN_OK,
+    bench_check(snapshot_take(&made, &s->state, s->slot, &s->scratch, NULL, &s->err) == GDN_OK,
          s->err.text);
     pages_let_go(&s->state, made.page, made.pages);
     mem_give(made.memory);
@@ -156,14 +147,14 @@ static void take_new(struct stage *s)
 
 static void save(struct stage *s)
 {
-    must(state_save(s->path, &s->snapshot, &s->record, &s->err) == GDN_OK, s->err.text);
+    bench_check(state_save(s->path, &s->snapshot, &s->record, &s->err) == GDN_OK, s->err.text);
 }
 
 static int64_t file_bytes(struct stage *s)
 {
     struct state_summary sum;
     save(s);
-    must(state_verify(s->path, &sum, &s->err) == GDN_OK, s->err.text);
+    bench_check(state_verify(s->path, &sum, &s->err) == GDN_OK, s->err.text);
     return sum.bytes;
 }
 
@@ -175,12 +166,13 @@ static void plain(struct stage *s)
     char temp[sizeof s->path + 8];
     snprintf(temp, sizeof temp, "%s.plain", s->path);
     const int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    must(fd >= 0, "cannot create a file");
+    bench_check(fd >= 0, "cannot create a file");
     for (size_t at = 0; at < plain_bytes; at += 1 << 20) {
         const size_t left = plain_bytes - at, n = left < 1 << 20 ? left : 1 << 20;
-        must(write(fd, s->a + at % (s->snapshot.bytes - (1 << 20)), n) == (ssize_t)n, "write");
+        const char *from = s->a + at % (s->snapshot.bytes - (1 << 20));
+        bench_check(write(fd, from, n) == (ssize_t)n, "write");
     }
-    must(fsync(fd) == 0 && close(fd) == 0 && rename(temp, s->path) == 0, "write");
+    bench_check(fsync(fd) == 0 && close(fd) == 0 && rename(temp, s->path) == 0, "write");
 }
 
 /* All of the file into new memory. */
@@ -188,7 +180,7 @@ static void read_plain(struct stage *s)
 {
     char *data;
     size_t len;
-    must(file_read(s->path, plain_bytes, &data, &len, &s->err) == GDN_OK, s->err.text);
+    bench_check(file_read(s->path, plain_bytes, &data, &len, &s->err) == GDN_OK, s->err.text);
     mem_give(data);
 }
 
@@ -197,8 +189,9 @@ static void load(struct stage *s)
     int32_t slot;
     bool converted;
     struct state_record r;
-    must(state_load(s->path, &s->state, s->record.model, &slot, &r, &converted, &s->err) == GDN_OK,
-         s->err.text);
+    const enum gdn_status loaded = state_load(s->path, &s->state, s->record.model, &slot, &r,
+                                              &converted, &s->err);
+    bench_check(loaded == GDN_OK, s->err.text);
     mem_give(r.tokens);
     state_slot_give(&s->state, slot);
 }
@@ -206,7 +199,7 @@ static void load(struct stage *s)
 static void fork_slot(struct stage *s)
 {
     const int32_t fork = state_fork(&s->state, s->slot);
-    must(fork >= 0, "no slot");
+    bench_check(fork >= 0, "no slot");
     state_slot_give(&s->state, fork);
 }
 
@@ -258,13 +251,13 @@ static void lengths(struct stage *s, int32_t position)
         if (st->layer[i].delta.base) st->layer[i].delta.base[s->slot] = position - BLOCK;
     const double t0 = seconds();
     for (int i = 0; i < CALLS; i++) {
-        must(state_rewind(st, s->slot, 5, &s->err) == GDN_OK, s->err.text);
+        bench_check(state_rewind(st, s->slot, 5, &s->err) == GDN_OK, s->err.text);
         st->slot[s->slot].position += 5;
     }
     const double t1 = seconds();
     for (int i = 0; i < CALLS; i++) {
         state_drafted(st, s->slot, 8);
-        must(state_commit(st, s->slot, 5) == 5, "commit");
+        bench_check(state_commit(st, s->slot, 5) == 5, "commit");
         st->slot[s->slot].position -= 5;
     }
     const double t2 = seconds();
@@ -302,7 +295,7 @@ static void forks(struct stage *s)
     race(s, &(struct contest){.mine = fork_slot}, &best, &none);
     printf("fork and give back: %.2f ms, %.1f MB copied, %zu bytes of anchors\n", 1e3 * best,
            1e-6 * (double)copied, copied_anchors);
-    must(copied_anchors == 0, "a fork copied an anchor");
+    bench_check(copied_anchors == 0, "a fork copied an anchor");
 }
 
 static void all(struct stage *s)

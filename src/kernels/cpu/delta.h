@@ -8,7 +8,7 @@
 
 /* Coefficients of so many blocks are made at once: a strip then walks through all of them and stays
  * in the nearest cache. At T = 1 so many strips stand side by side. */
-enum { DELTA_BLOCKS = 8, DELTA_SIDE = 4, DELTA_WIDE = DELTA_SIDE * STRIP };
+enum { DELTA_BLOCKS = 4, DELTA_SIDE = 4, DELTA_WIDE = DELTA_SIDE * STRIP };
 
 /* Up to 16 tokens that meet the same anchor. */
 struct delta_block {
