@@ -192,7 +192,7 @@ static void load(struct stage *s)
     const enum gdn_status loaded = state_load(s->path, &s->state, s->record.model, &slot, &r,
                                               &converted, &s->err);
     bench_check(loaded == GDN_OK, s->err.text);
-    mem_give(r.tokens);
+    state_record_free(&r);
     state_slot_give(&s->state, slot);
 }
 

@@ -39,7 +39,7 @@ struct gdn_state_layer {
 struct gdn_state_options {
     const struct gdn_state_layer *layers;
     int32_t count;
-    int32_t slots;
+    int32_t slots;         /* sequences at once; 0 or less counts as 1 */
     int32_t context;       /* most tokens of one sequence; 0: 131072 */
     int32_t rows;          /* most rows of one pass; 0: 512 */
     bool speculate;        /* room for drafts of up to 16 rows */
@@ -54,22 +54,30 @@ GDN_API enum gdn_status gdn_state_open(const struct gdn_state_options *options, 
                                        struct gdn_error *err);
 /* After its snapshots were freed. NULL is fine. */
 GDN_API void gdn_state_close(gdn_state *state);
-/* Of all slots. */
+/* Of all slots: anchors, logs and inputs of the convolutions. */
 GDN_API int64_t gdn_state_bytes(const gdn_state *state);
+/* From now on the anchors are of this type: GDN_F32, GDN_BF16. Those that are alive are converted
+ * value by value, to bf16 with one rounding, and that is told in *converted (may be NULL); nothing
+ * else is touched. Snapshots from before are refused afterwards; files are not. */
+GDN_API enum gdn_status gdn_state_convert(gdn_state *state, enum gdn_type anchors, bool *converted,
+                                          struct gdn_error *err);
 
 /* An empty sequence, or -1 when all slots are taken. */
 GDN_API int32_t gdn_state_slot_take(gdn_state *state);
 GDN_API void gdn_state_slot_give(gdn_state *state, int32_t slot);
+/* Counts the sequences that a slot has had: who kept a slot's number sees that it is another's now. */
+GDN_API uint32_t gdn_state_generation(const gdn_state *state, int32_t slot);
 GDN_API int32_t gdn_state_position(const gdn_state *state, int32_t slot);
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
 struct gdn_state_piece {
-    int32_t slot; /* all different */
+    int32_t slot; /* all different; -1: rows that are not there, such as padding */
     int32_t rows;
 };
-/* A pass over all layers, in any order, each once. draft: at most 16 rows a piece, and
- * gdn_state_commit decides how many of them become part of the sequence. */
+/* A pass over all layers, in any order, each once: conv (a layer with one tap has none), then delta.
+ * draft: at most 16 rows a piece, and gdn_state_commit decides how many of them become part of the
+ * sequence. Nothing is kept of the rows of slot -1, and their outputs are 0. */
 GDN_API enum gdn_status gdn_state_begin(gdn_state *state, const struct gdn_state_piece *pieces,
                                         int32_t count, bool draft, struct gdn_error *err);
 /* y = silu of the causal convolution of x [rows, C] by w [C, taps]. */
@@ -79,8 +87,9 @@ GDN_API enum gdn_status gdn_state_conv(gdn_state *state, int32_t layer, const vo
 GDN_API enum gdn_status gdn_state_delta(gdn_state *state, int32_t layer, const void *q,
                                         const void *k, const void *v, const float *g,
                                         const float *beta, void *o, struct gdn_error *err);
-/* Positions move. When a layer was left out, or a call failed, they do not: drafts and pieces of
- * one row are as if they had never come, and longer ones leave their slot unusable. */
+/* Positions move. When a call was left out or failed, they do not: drafts and pieces of one row are
+ * as if they had never come, and longer ones leave their slot unusable. So does an output of delta
+ * for the last row of a piece that is not finite; that is no failure, for the others go on. */
 GDN_API enum gdn_status gdn_state_end(gdn_state *state, struct gdn_error *err);
 
 /* The first n rows of the last draft: more is clamped, 0 or less changes nothing. Returns how

@@ -112,6 +112,7 @@ enum gdn_status gdn_model_open(const char *path, const struct gdn_options *optio
 void gdn_model_close(gdn_model *m)
 {
     if (!m) return;
+    for (int i = 0; m->sessions && i < m->options.sessions; i++) gdn_session_free(&m->sessions[i]);
     engine_close(&m->engine);
     mem_give(m->sessions);
     mem_give(m->tokens);

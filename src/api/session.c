@@ -51,7 +51,8 @@ enum gdn_status gdn_session_new(gdn_model *m, gdn_session **session, struct gdn_
 void gdn_session_free(gdn_session *s)
 {
     if (!s || !s->live) return;
-    memset(s->tokens, 0, sizeof *s->tokens * (size_t)gdn_session_position(s));
+    /* All of them: behind the position stand those that were taken back. */
+    memset(s->tokens, 0, sizeof *s->tokens * (size_t)s->model->engine.context);
     state_slot_give(&s->model->engine.state, s->slot);
     *s = (struct gdn_session){.tokens = s->tokens};
 }

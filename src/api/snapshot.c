@@ -24,7 +24,7 @@ enum gdn_status gdn_session_snapshot(gdn_session *s, gdn_snapshot **snapshot, st
     }
     if (status != GDN_OK) {
         mem_give(made);
-        mem_give(tokens);
+        mem_wipe(tokens);
         return status;
     }
     made->model = s->model;
@@ -49,10 +49,9 @@ int32_t gdn_snapshot_position(const gdn_snapshot *snapshot)
 void gdn_snapshot_free(gdn_snapshot *snapshot)
 {
     if (!snapshot) return;
-    memset(snapshot->session.tokens, 0, sizeof(int32_t) * (size_t)snapshot->state.position);
-    mem_give(snapshot->session.tokens);
+    mem_wipe(snapshot->session.tokens);
     snapshot_release(&snapshot->state, true);
-    mem_give(snapshot);
+    mem_wipe(snapshot);
 }
 
 /* The distribution and the tokens of a session that stands at `position` now. */
@@ -117,7 +116,7 @@ enum gdn_status gdn_session_load(gdn_model *m, const char *path, gdn_session **s
     memcpy(s->best_ids, r.best_ids, sizeof s->best_ids);
     memcpy(s->best_values, r.best_values, sizeof s->best_values);
     memcpy(s->tokens, r.tokens, sizeof *s->tokens * (size_t)r.position);
-    mem_give(r.tokens);
+    state_record_free(&r);
     if (converted) *converted = changed;
     *session = s;
     return GDN_OK;

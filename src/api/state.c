@@ -1,11 +1,13 @@
 /* state.c: gdn/state.h: slots and passes. */
 #include "api/state.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 
 enum { CONTEXT = 131072, ROWS = 512, SCRATCH = 1 << 30 };
+enum { FED_CONV = 1, FED_DELTA = 2 };
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
@@ -23,9 +25,9 @@ static enum gdn_status check_layer(const struct gdn_state_layer *l, int32_t i,
 
 static enum gdn_status check_options(const struct gdn_state_options *o, struct gdn_error *err)
 {
-    if (!o->layers || o->count < 1 || o->count > 65536 || o->slots < 1 || o->slots > 65535)
-        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need at least one of "
-                         "each and no more than 65,535", o->layers ? o->count : 0, o->slots);
+    if (!o->layers || o->count < 1 || o->count > 65536 || o->slots > 65535)
+        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need at least one layer "
+                         "and no more than 65,535 slots", o->layers ? o->count : 0, o->slots);
     if (o->context < 0 || o->context > INT32_MAX - PAGE || o->rows < 0 || o->rows > 1 << 20)
         return error_set(err, GDN_ERR_USAGE, "found context %d and rows %d, need 0 or more",
                          o->context, o->rows);
@@ -34,6 +36,28 @@ static enum gdn_status check_options(const struct gdn_state_options *o, struct g
         return error_set(err, GDN_ERR_USAGE, "compute and state: need GDN_F32 or GDN_BF16");
     for (int32_t i = 0; i < o->count; i++) TRY(check_layer(&o->layers[i], i, err));
     return GDN_OK;
+}
+
+/* In one pass: each slot, and padding before each. */
+static int32_t most_pieces(const gdn_state *s) { return 2 * s->state.slots; }
+
+/* What a pass needs beside the slots. */
+static bool take_buffers(gdn_state *s)
+{
+    const size_t most = (size_t)most_pieces(s);
+    size_t width = 0;
+    for (int32_t i = 0; i < s->state.layers; i++) {
+        const struct layer_shape *l = &s->state.layer[i].shape;
+        const size_t w = (size_t)l->Hv * (size_t)l->Dv;
+        if (w > width) width = w;
+    }
+    s->fed = mem_take_array((size_t)s->state.layers, sizeof *s->fed);
+    s->piece = mem_take_array(most, sizeof *s->piece);
+    s->lost = mem_take_array(most, sizeof *s->lost);
+    s->row = mem_take_array(width, sizeof(double));
+    s->on = s->device->take(s->device, (3 * most + 1) * sizeof *s->on);
+    return s->fed && s->piece && s->lost && s->row && s->on &&
+           s->device->arena_open(s->device, &s->scratch, SCRATCH);
 }
 
 static enum gdn_status open_state(gdn_state *s, const struct gdn_state_options *o,
@@ -50,7 +74,7 @@ static enum gdn_status open_state(gdn_state *s, const struct gdn_state_options *
                                         .channel_gate = l->channel_gate};
     }
     const struct state_options so = {
-        .slots = o->slots + 1, /* a spare one to restore into */
+        .slots = (o->slots > 1 ? o->slots : 1) + 1, /* a spare one to restore into */
         .entries = o->speculate ? 2 * BLOCK : BLOCK, .context = o->context ? o->context : CONTEXT,
         .compute = o->compute == GDN_BF16 ? DTYPE_BF16 : DTYPE_F32,
         .anchor = o->state == GDN_BF16 ? DTYPE_BF16 : DTYPE_F32};
@@ -58,12 +82,7 @@ static enum gdn_status open_state(gdn_state *s, const struct gdn_state_options *
     mem_give(shape);
     if (status != GDN_OK) return status;
     s->rows = o->rows ? o->rows : ROWS;
-    const size_t slots = (size_t)so.slots;
-    s->fed = mem_take_array((size_t)o->count, sizeof *s->fed);
-    s->piece = mem_take_array(slots, sizeof *s->piece);
-    s->on = s->device->take(s->device, (3 * slots + 1) * sizeof *s->on);
-    if (s->fed && s->piece && s->on && s->device->arena_open(s->device, &s->scratch, SCRATCH))
-        return GDN_OK;
+    if (take_buffers(s)) return GDN_OK;
     return error_set(err, GDN_ERR_MEMORY, "no memory for passes of %d rows", s->rows);
 }
 
@@ -95,6 +114,8 @@ void gdn_state_close(gdn_state *s)
     }
     mem_give(s->fed);
     mem_give(s->piece);
+    mem_give(s->lost);
+    mem_give(s->row);
     mem_give(s);
 }
 
@@ -112,7 +133,8 @@ enum gdn_status state_slot_check(const gdn_state *s, int32_t slot, struct gdn_er
     if (!there(s, slot)) return error_set(err, GDN_ERR_USAGE, "slot %d: not one in use", slot);
     if (s->open) return error_set(err, GDN_ERR_USAGE, "a pass is open: gdn_state_end it first");
     if (s->state.slot[slot].status == SLOT_LIVE) return GDN_OK;
-    return error_set(err, GDN_ERR_USAGE, "slot %d: not usable, a pass of it failed half-way", slot);
+    return error_set(err, GDN_ERR_USAGE, "slot %d: not usable, a pass of it failed half-way or gave "
+                     "no finite numbers", slot);
 }
 
 /* One slot is nobody's: what is restored is built there. */
@@ -131,6 +153,11 @@ int32_t gdn_state_slot_take(gdn_state *s)
 void gdn_state_slot_give(gdn_state *s, int32_t slot)
 {
     if (there(s, slot) && !s->open) state_slot_give(&s->state, slot);
+}
+
+uint32_t gdn_state_generation(const gdn_state *s, int32_t slot)
+{
+    return slot >= 0 && slot < s->state.slots ? s->state.slot[slot].generation : 0;
 }
 
 int32_t gdn_state_position(const gdn_state *s, int32_t slot)
@@ -166,12 +193,13 @@ static enum gdn_status check_pieces(const gdn_state *s, const struct gdn_state_p
                                     int32_t count, bool draft, int32_t *rows, struct gdn_error *err)
 {
     int64_t sum = 0;
-    if (count < 0 || count > s->state.slots)
-        return error_set(err, GDN_ERR_USAGE, "found %d pieces, there are %d slots", count,
-                         s->state.slots);
+    if (count < 0 || count > most_pieces(s))
+        return error_set(err, GDN_ERR_USAGE, "found %d pieces, need at most %d, two for each slot",
+                         count, most_pieces(s));
     for (int32_t i = 0; i < count; i++) {
-        TRY(state_slot_check(s, piece[i].slot, err));
-        for (int32_t j = 0; j < i; j++)
+        const bool absent = piece[i].slot == -1;
+        if (!absent) TRY(state_slot_check(s, piece[i].slot, err));
+        for (int32_t j = 0; j < i && !absent; j++)
             if (piece[j].slot == piece[i].slot)
                 return error_set(err, GDN_ERR_USAGE, "slot %d stands twice in one pass",
                                  piece[i].slot);
@@ -196,17 +224,20 @@ enum gdn_status gdn_state_begin(gdn_state *s, const struct gdn_state_piece *piec
     if (s->open) return error_set(err, GDN_ERR_USAGE, "a pass is open: gdn_state_end it first");
     TRY(check_pieces(s, piece, count, draft, &rows, err));
     for (int32_t i = 0; i < count; i++)
-        TRY(state_reserve(&s->state, piece[i].slot, piece[i].rows, err));
-    const int32_t slots = s->state.slots;
-    int32_t *start = s->on, *pos = start + slots + 1, *slot = pos + slots, row = 0;
+        if (piece[i].slot >= 0)
+            TRY(state_reserve(&s->state, piece[i].slot, piece[i].rows, err));
+    const int32_t most = most_pieces(s);
+    int32_t *start = s->on, *pos = start + most + 1, *slot = pos + most, row = 0;
     for (int32_t i = 0; i <= count; i++) {
         s->device->upload(s->device, start + i, &row, sizeof row);
         if (i == count) break;
+        const int32_t at = piece[i].slot < 0 ? 0 : s->state.slot[piece[i].slot].position;
         row += piece[i].rows;
-        s->device->upload(s->device, pos + i, &s->state.slot[piece[i].slot].position, sizeof *pos);
+        s->device->upload(s->device, pos + i, &at, sizeof at);
         s->device->upload(s->device, slot + i, &piece[i].slot, sizeof *slot);
     }
     memcpy(s->piece, piece, sizeof *piece * (size_t)count);
+    memset(s->lost, 0, sizeof *s->lost * (size_t)count);
     memset(s->fed, 0, sizeof *s->fed * (size_t)s->state.layers);
     s->now = (struct rows){.B = count, .T = rows, .start = start, .pos = pos, .slot = slot,
                            .draft = draft};
@@ -216,12 +247,15 @@ enum gdn_status gdn_state_begin(gdn_state *s, const struct gdn_state_piece *piec
     return GDN_OK;
 }
 
-static enum gdn_status check_call(const gdn_state *s, int32_t layer, struct gdn_error *err)
+static enum gdn_status check_call(const gdn_state *s, int32_t layer, unsigned fed,
+                                  struct gdn_error *err)
 {
     if (!s->open) return error_set(err, GDN_ERR_USAGE, "no pass is open: gdn_state_begin one");
     if (layer < 0 || layer >= s->state.layers)
         return error_set(err, GDN_ERR_USAGE, "layer: found %d, need 0 to %d", layer,
                          s->state.layers - 1);
+    if (s->fed[layer] & fed)
+        return error_set(err, GDN_ERR_USAGE, "layer %d was fed in this pass already", layer);
     return GDN_OK;
 }
 
@@ -236,23 +270,47 @@ static enum gdn_status run(gdn_state *s, enum op op, const void *args, struct gd
 enum gdn_status gdn_state_conv(gdn_state *s, int32_t layer, const void *x, const float *w, void *y,
                                struct gdn_error *err)
 {
-    TRY(check_call(s, layer, err));
+    TRY(check_call(s, layer, FED_CONV, err));
     struct layer_state *l = &s->state.layer[layer];
     const int64_t rows[] = {s->now.T, l->conv.C}, taps[] = {l->conv.C, l->shape.taps};
     struct tensor tx = tensor_over((void *)(uintptr_t)x, l->conv.dtype, 2, rows);
     struct tensor tw = tensor_over((void *)(uintptr_t)w, DTYPE_F32, 2, taps);
     struct tensor ty = tensor_over(y, l->conv.dtype, 2, rows);
     const struct conv_args a = {.x = &tx, .w = &tw, .y = &ty, .rows = &s->now, .slots = &l->conv};
-    return run(s, OP_CONV, &a, err);
+    TRY(run(s, OP_CONV, &a, err));
+    s->fed[layer] |= FED_CONV;
+    return GDN_OK;
+}
+
+static bool all_finite(const void *row, enum dtype dtype, int64_t n)
+{
+    bool good = true;
+    if (dtype == DTYPE_BF16) /* the exponent alone, for every token pays for this */
+        for (int64_t i = 0; i < n; i++) good &= (((const uint16_t *)row)[i] & 0x7f80) != 0x7f80;
+    else
+        for (int64_t i = 0; i < n; i++) good &= isfinite(dtype_load(row, dtype, i)) != 0;
+    return good;
+}
+
+/* What is not finite in a sequence stays in its state: one look behind each piece will see it. */
+static void judge_rows(gdn_state *s, const struct tensor *o)
+{
+    const int64_t n = o->dim[1] * o->dim[2];
+    const size_t bytes = (size_t)n * dtype_size(o->dtype);
+    int64_t end = 0;
+    for (int32_t i = 0; i < s->pieces; i++) {
+        end += s->piece[i].rows;
+        if (s->piece[i].slot < 0 || s->piece[i].rows == 0) continue;
+        s->device->download(s->device, s->row, tensor_at(o, (end - 1) * n), bytes);
+        if (!all_finite(s->row, o->dtype, n)) s->lost[i] = true;
+    }
 }
 
 enum gdn_status gdn_state_delta(gdn_state *s, int32_t layer, const void *q, const void *k,
                                 const void *v, const float *g, const float *beta, void *o,
                                 struct gdn_error *err)
 {
-    TRY(check_call(s, layer, err));
-    if (s->fed[layer])
-        return error_set(err, GDN_ERR_USAGE, "layer %d was fed in this pass already", layer);
+    TRY(check_call(s, layer, FED_DELTA, err));
     struct layer_state *l = &s->state.layer[layer];
     const int64_t T = s->now.T, Hv = l->shape.Hv, Dk = l->shape.Dk;
     const int64_t key[] = {T, l->shape.Hk, Dk}, value[] = {T, Hv, l->shape.Dv};
@@ -268,26 +326,39 @@ enum gdn_status gdn_state_delta(gdn_state *s, int32_t layer, const void *q, cons
     const struct delta_args a = {.q = &tq, .k = &tk, .v = &tv, .g = &tg, .beta = &tb, .o = &to,
                                  .rows = &s->now, .slots = &l->delta};
     TRY(run(s, OP_DELTA, &a, err));
-    s->fed[layer] = true;
+    s->fed[layer] |= FED_DELTA;
+    if (!s->draft) judge_rows(s, &to);
     return GDN_OK;
+}
+
+static bool is_fed(const gdn_state *s, int32_t layer)
+{
+    const unsigned need = s->state.layer[layer].shape.taps > 1 ? FED_CONV | FED_DELTA : FED_DELTA;
+    return (s->fed[layer] & need) == need;
+}
+
+static void end_piece(gdn_state *s, int32_t i, bool good)
+{
+    const struct gdn_state_piece *p = &s->piece[i];
+    struct state *st = &s->state;
+    if (p->slot < 0) return;
+    if (s->draft)
+        state_drafted(st, p->slot, good ? p->rows : 0);
+    else if (good)
+        state_advance(st, p->slot, p->rows);
+    else if (p->rows > 1)
+        state_invalidate(st, p->slot);
+    if (good && !s->draft && p->rows > 0) state_judge(st, p->slot, !s->lost[i]);
 }
 
 enum gdn_status gdn_state_end(gdn_state *s, struct gdn_error *err)
 {
     if (!s->open) return error_set(err, GDN_ERR_USAGE, "no pass is open: gdn_state_begin one");
     int32_t layer = 0;
-    while (layer < s->state.layers && s->fed[layer]) layer++;
+    while (layer < s->state.layers && is_fed(s, layer)) layer++;
     const bool good = layer == s->state.layers;
     s->open = false;
-    for (int32_t i = 0; i < s->pieces; i++) {
-        const struct gdn_state_piece *p = &s->piece[i];
-        if (s->draft)
-            state_drafted(&s->state, p->slot, good ? p->rows : 0);
-        else if (good)
-            state_advance(&s->state, p->slot, p->rows);
-        else if (p->rows > 1)
-            state_invalidate(&s->state, p->slot);
-    }
+    for (int32_t i = 0; i < s->pieces; i++) end_piece(s, i, good);
     if (good) return GDN_OK;
     return error_set(err, GDN_ERR_USAGE, "the pass has ended without layer %d", layer);
 }

@@ -9,12 +9,14 @@ struct gdn_state {
     struct device *device;
     struct state state;
     struct arena scratch;
-    int32_t rows; /* most of one pass */
-    bool *fed;    /* [layers] of the pass at hand */
-    struct gdn_state_piece *piece; /* [slots] */
+    int32_t rows;   /* most of one pass */
+    unsigned char *fed; /* [layers] which calls of the pass at hand were made */
+    struct gdn_state_piece *piece; /* [pieces] of it */
+    bool *lost;     /* [pieces] an output for the last row was not finite */
+    void *row;      /* one row of the widest output */
     int32_t pieces;
     bool open, draft;
-    int32_t *on; /* device memory: start [slots+1], pos, slot [slots each] */
+    int32_t *on; /* device memory: start [most + 1], pos, slot [most each]; most: of pieces */
     struct rows now;
 };
 

@@ -1,9 +1,26 @@
-/* state_keep.c: gdn/state.h: dense states, snapshots and files. */
+/* state_keep.c: gdn/state.h: storage types, dense states, snapshots and files. */
 #include <string.h>
 
 #include "api/state.h"
 #include "base/memory.h"
 #include "state/file.h"
+
+enum gdn_status gdn_state_convert(gdn_state *s, enum gdn_type anchors, bool *converted,
+                                  struct gdn_error *err)
+{
+    struct state_change change = {0};
+    if (converted) *converted = false;
+    if (s->open) return error_set(err, GDN_ERR_USAGE, "a pass is open: gdn_state_end it first");
+    if (anchors != GDN_F32 && anchors != GDN_BF16)
+        return error_set(err, GDN_ERR_USAGE, "anchors: need GDN_F32 or GDN_BF16");
+    if (s->device->wide != DTYPE_F32)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "the device \"%s\" keeps its anchors in f64",
+                         s->device->name);
+    TRY(state_ensure(&s->state, s->state.compute, anchors == GDN_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                     &change, err));
+    if (converted) *converted = change.anchor;
+    return GDN_OK;
+}
 
 /* ---- dense ----------------------------------------------------------------------------------- */
 
@@ -120,7 +137,7 @@ enum gdn_status gdn_state_load(gdn_state *s, const char *path, const unsigned ch
         return error_set(err, GDN_ERR_USAGE, "%s: %s", path, s->open ? "a pass is open"
                                                                      : "all slots are in use");
     TRY(state_load(path, &s->state, model ? model : none, slot, &r, &changed, err));
-    mem_give(r.tokens);
+    state_record_free(&r);
     if (converted) *converted = changed;
     return GDN_OK;
 }

@@ -100,6 +100,13 @@ void *mem_resize(void *block, size_t bytes)
     return grown;
 }
 
+void mem_wipe(void *block)
+{
+    /* Pages that were mapped are zeroed by the system. A memset before free would be left out. */
+    if (block && !head_of(block).mapped) explicit_bzero(block, head_of(block).bytes);
+    mem_give(block);
+}
+
 void mem_give(void *block)
 {
     if (!block) return;

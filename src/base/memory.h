@@ -17,6 +17,8 @@ void *mem_take_array(size_t count, size_t size);
 void *mem_resize(void *block, size_t bytes);
 /* Releases; NULL is fine. */
 void mem_give(void *block);
+/* The same, zeroed before: for what was of a user. */
+void mem_wipe(void *block);
 /* A copy of a zero-ended text. */
 char *mem_text(const char *text);
 

@@ -25,6 +25,9 @@ struct state_record {
     float best_lse;
 };
 
+/* Zeroes the tokens that loading gave and gives them back. */
+void state_record_free(struct state_record *record);
+
 enum gdn_status state_save(const char *path, const struct snapshot *snapshot,
                            const struct state_record *record, struct gdn_error *err);
 
@@ -38,9 +41,9 @@ struct state_summary {
 enum gdn_status state_verify(const char *path, struct state_summary *summary,
                              struct gdn_error *err);
 
-/* Into a free slot of `state`, named in *slot; *record gets the tokens (the caller gives
- * record->tokens back with mem_give). A failure changes nothing. Refused unless model, shapes and compute type are the same
- * and the context holds it. Anchors of another type are converted and reported in *converted. */
+/* Into a free slot of `state`, named in *slot; *record gets the tokens (state_record_free). A
+ * failure changes nothing. Refused unless model, shapes and compute type are the same and the
+ * context holds it. Anchors of another type are converted and reported in *converted. */
 enum gdn_status state_load(const char *path, struct state *state, const unsigned char model[32],
                            int32_t *slot, struct state_record *record, bool *converted,
                            struct gdn_error *err);

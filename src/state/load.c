@@ -151,16 +151,9 @@ static enum gdn_status read_file(const char *path, char **data, size_t *len, str
     return status;
 }
 
-/* What was of a user is not left on the heap. */
-static void give_zeroed(void *block, size_t bytes)
+void state_record_free(struct state_record *record)
 {
-    if (block) memset(block, 0, bytes);
-    mem_give(block);
-}
-
-static void give_tokens(struct state_record *record)
-{
-    give_zeroed(record->tokens, sizeof *record->tokens * (size_t)record->position);
+    mem_wipe(record->tokens);
     record->tokens = NULL;
 }
 
@@ -170,7 +163,7 @@ enum gdn_status state_verify_memory(const char *name, const void *data, size_t l
     struct source f = {.path = name, .err = err, .data = data, .len = len};
     *sum = (struct state_summary){0};
     const enum gdn_status status = open_source(&f, &sum->record);
-    give_tokens(&sum->record);
+    state_record_free(&sum->record);
     if (status != GDN_OK) return status;
     sum->compute = (enum dtype)f.id.compute;
     sum->anchor = (enum dtype)f.id.anchor;
@@ -188,7 +181,7 @@ enum gdn_status state_verify(const char *path, struct state_summary *sum, struct
     *sum = (struct state_summary){0};
     enum gdn_status status = read_file(path, &data, &len, err);
     if (status == GDN_OK) status = state_verify_memory(path, data, len, sum, err);
-    give_zeroed(data, data ? len : 0);
+    mem_wipe(data);
     return status;
 }
 
@@ -343,8 +336,8 @@ static enum gdn_status load_state(struct source *f, struct state *st, int32_t *s
         s.memory && f->dense ? load_slot(f, &s, slot)
                              : error_set(f->err, GDN_ERR_MEMORY, "%s: no memory for %.1f MB",
                                          f->path, (double)(s.bytes + n) / 1e6);
-    give_zeroed(s.memory, s.bytes);
-    give_zeroed(f->dense, n);
+    mem_wipe(s.memory);
+    mem_wipe(f->dense);
     return status;
 }
 
@@ -360,7 +353,7 @@ enum gdn_status state_load_memory(const char *name, const void *data, size_t len
     if (status == GDN_OK) {
         *converted = f.id.anchor != st->anchor_type || f.id.wide != st->device->wide;
     } else {
-        give_tokens(record);
+        state_record_free(record);
         *record = (struct state_record){0};
     }
     return status;
@@ -376,6 +369,6 @@ enum gdn_status state_load(const char *path, struct state *st, const unsigned ch
     enum gdn_status status = read_file(path, &data, &len, err);
     if (status == GDN_OK)
         status = state_load_memory(path, data, len, st, model, slot, record, converted, err);
-    give_zeroed(data, data ? len : 0);
+    mem_wipe(data);
     return status;
 }

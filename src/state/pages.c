@@ -42,9 +42,26 @@ static void upload_row(struct state *st, int32_t slot)
                        sizeof(int32_t) * (size_t)st->row_pages);
 }
 
+/* Of one page its keys, or its values; 0 bytes where those are the front of the keys. */
+static size_t page_bytes(const struct kv_pages *kv, bool values)
+{
+    return kv->k ? PAGE * kv_row_bytes(kv, values) : 0;
+}
+
+static char *page_at(const struct kv_pages *kv, bool values, int32_t page)
+{
+    return (char *)(values ? kv->v : kv->k) + page_bytes(kv, values) * (size_t)page;
+}
+
+/* The last owner zeroes it: nothing of one user is left for the next. */
 static void let_go(struct state *st, int32_t page)
 {
     if (page < 0 || --st->shared[page] > 0) return;
+    for (int32_t i = 0; i < 2 * st->layers; i++) {
+        const struct kv_pages *kv = &st->layer[i / 2].kv;
+        const size_t bytes = page_bytes(kv, i % 2);
+        if (bytes > 0) st->device->clear(st->device, page_at(kv, i % 2, page), bytes);
+    }
     st->free_page[st->free_pages++] = page;
 }
 
@@ -59,15 +76,11 @@ static int32_t take_page(struct state *st)
 
 static void copy_page(struct state *st, int32_t from, int32_t to)
 {
-    for (int32_t i = 0; i < st->layers; i++) {
-        const struct kv_pages *kv = &st->layer[i].kv;
-        if (!kv->k) continue;
-        for (int half = 0; half < (kv->v ? 2 : 1); half++) {
-            const size_t bytes = PAGE * kv_row_bytes(kv, half);
-            char *data = half ? kv->v : kv->k;
-            st->device->copy(st->device, data + bytes * (size_t)to, data + bytes * (size_t)from,
-                             bytes);
-        }
+    for (int32_t i = 0; i < 2 * st->layers; i++) {
+        const struct kv_pages *kv = &st->layer[i / 2].kv;
+        const size_t bytes = page_bytes(kv, i % 2);
+        if (bytes > 0)
+            st->device->copy(st->device, page_at(kv, i % 2, to), page_at(kv, i % 2, from), bytes);
     }
 }
 

@@ -170,6 +170,19 @@ static bool take_buffers(struct target *t, const struct state *st)
     return t->block && t->dense && t->packed;
 }
 
+/* A file knows one type of activations: rings that state_ensure gave another do not fit in. */
+static enum gdn_status check_types(const struct state *st, const char *path, struct gdn_error *err)
+{
+    for (int32_t i = 0; i < st->layers; i++) {
+        const struct layer_state *l = &st->layer[i];
+        if (l->shape.kind == LAYER_DELTA && l->conv.dtype != st->compute)
+            return error_set(err, GDN_ERR_USAGE, "%s: layer %d keeps its inputs in %s, the rest is "
+                             "%s: a file has one type for both", path, i,
+                             dtype_name(l->conv.dtype), dtype_name(st->compute));
+    }
+    return GDN_OK;
+}
+
 static enum gdn_status write_file(struct target *t, const struct snapshot *s,
                                   const struct state_record *r, const char *path,
                                   struct gdn_error *err)
@@ -204,13 +217,14 @@ enum gdn_status state_save(const char *path, const struct snapshot *s, const str
 {
     if (!s->state)
         return error_set(err, GDN_ERR_USAGE, "%s: an empty sequence has nothing to save", path);
+    TRY(check_types(s->state, path, err));
     struct target t = {.device = s->state->device};
     enum gdn_status status = take_buffers(&t, s->state)
                                  ? write_file(&t, s, r, path, err)
                                  : error_set(err, GDN_ERR_MEMORY, "%s: no memory to save", path);
     bytes_free(&t.table);
-    mem_give(t.block);
-    mem_give(t.dense);
-    mem_give(t.packed);
+    mem_wipe(t.block);
+    mem_wipe(t.dense);
+    mem_wipe(t.packed);
     return status;
 }

@@ -205,8 +205,10 @@ void snapshot_release(struct snapshot *s, bool from_heap)
 {
     if (s->state) {
         pages_let_go(s->state, s->page, s->pages);
-        memset(s->memory, 0, s->bytes);
-        if (from_heap) mem_give(s->memory);
+        if (from_heap)
+            mem_wipe(s->memory);
+        else
+            memset(s->memory, 0, s->bytes);
     }
     *s = (struct snapshot){0};
 }

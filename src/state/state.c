@@ -142,6 +142,7 @@ enum gdn_status state_open(struct state *st, struct device *device, const struct
 void state_close(struct state *st)
 {
     struct device *dev = st->device;
+    for (int32_t i = 0; st->slot && i < st->slots; i++) state_slot_give(st, i);
     for (int32_t i = 0; st->layer && i < st->layers; i++) {
         struct layer_state *l = &st->layer[i];
         dev->give(dev, l->delta.anchor);

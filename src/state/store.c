@@ -110,10 +110,8 @@ void store_release(struct store *store, int32_t entry)
     for (int32_t i = 0; i < e->snapshot.pages; i++)
         if (--store->held[e->snapshot.page[i]] == 0) store->bytes -= store->state->page_bytes;
     store->bytes -= own_bytes(e);
-    memset(e->tokens, 0, sizeof *e->tokens * (size_t)e->snapshot.position);
-    if (e->extra) memset(e->extra, 0, e->extra_bytes);
-    mem_give(e->tokens);
-    mem_give(e->extra);
+    mem_wipe(e->tokens);
+    mem_wipe(e->extra);
     snapshot_release(&e->snapshot, true);
     *e = (struct store_entry){0};
     store->live--;

@@ -65,7 +65,7 @@ static void load(struct stage *s, const uint8_t *data, size_t size)
         must(err.text[0] && !r.tokens && r.position == 0);
         must(status == GDN_ERR_INPUT || status == GDN_ERR_UNSUPPORTED || status == GDN_ERR_USAGE);
     }
-    mem_give(r.tokens);
+    state_record_free(&r);
     for (int32_t i = 0; i < s->state.slots; i++) must(s->state.slot[i].status == SLOT_FREE);
     must(s->state.free_pages == s->state.pages);
 }

@@ -3,7 +3,8 @@
  * The oracle of a session is its list of tokens. At random moments the list is replayed, token by
  * token, in a fresh session of another model handle that cannot speculate; the next row of logits,
  * every layer's S and the token drawn must be the same in bits, however the session came to where
- * it is: through pieces, batches, drafts, rewinds, forks, snapshots or files. */
+ * it is: through pieces, batches, drafts, rewinds, forks, snapshots, files, or a store of snapshots
+ * whose budget holds a few of them. */
 #ifndef TESTS_LAWS_PROGRAMS_H
 #define TESTS_LAWS_PROGRAMS_H
 
@@ -20,8 +21,9 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "stage/play.h"
+#include "state/store.h"
 
-enum { SESSIONS = 4, SNAPSHOTS = 3, FILES = 2, MOST = 170, PIECE = 40, DRAFT = 16, NAME = 32 };
+enum { SESSIONS = 4, ENTRIES = 8, SNAPSHOTS = 3, FILES = 2, MOST = 170, PIECE = 40, DRAFT = 16, NAME = 32 };
 
 /* What something is in truth. */
 struct past {
@@ -35,8 +37,9 @@ struct program {
     gdn_snapshot *snapshot[SNAPSHOTS];
     char file[FILES][NAME];
     struct past of_session[SESSIONS], of_snapshot[SNAPSHOTS], of_file[FILES];
+    struct store store;
     struct record row, want; /* one row each */
-    int checks;
+    int checks, puts, kept, found;
     struct gdn_error err;
 };
 
@@ -57,6 +60,16 @@ static inline void refuse(struct program *p, enum gdn_status status)
     p->err = (struct gdn_error){0};
 }
 
+/* Of the play's state, which is opened with its first session. Room for three or four entries. */
+static inline void open_store(struct program *p)
+{
+    gdn_session *first = play_session(&p->play);
+    struct state *st = &p->play.model->engine.state;
+    const int64_t one = (int64_t)snapshot_bytes(st, MOST, BLOCK) + 3 * st->page_bytes;
+    well(p, store_open(&p->store, st, 4 * one, ENTRIES, &p->err));
+    gdn_session_free(first);
+}
+
 static inline void program_open(struct program *p, const char *model, struct play_options o,
                                 uint64_t seed)
 {
@@ -69,6 +82,7 @@ static inline void program_open(struct program *p, const char *model, struct pla
     o.sessions = SESSIONS;
     o.speculate = true;
     play_open(&p->play, model, &o);
+    open_store(p);
     record_open(&p->row, &p->play, 1);
     record_open(&p->want, &p->play, 1);
     for (int i = 0; i < FILES; i++) {
@@ -84,6 +98,7 @@ static inline void program_close(struct program *p)
     for (int i = 0; i < SESSIONS; i++) gdn_session_free(p->session[i]);
     for (int i = 0; i < SNAPSHOTS; i++) gdn_snapshot_free(p->snapshot[i]);
     for (int i = 0; i < FILES; i++) unlink(p->file[i]);
+    store_close(&p->store);
     record_close(&p->row);
     record_close(&p->want);
     play_close(&p->play);
@@ -261,6 +276,46 @@ static inline void do_load(struct program *p, int to)
     p->of_session[to] = p->of_file[k];
 }
 
+/* ---- the store ------------------------------------------------------------------------------- */
+
+static inline void do_put(struct program *p, int i)
+{
+    const struct past *past = &p->of_session[i];
+    const struct store_note note = {.tokens = past->ids, .kind = (enum store_kind)below(p, 3),
+                                    .extra = &past->n, .extra_bytes = sizeof past->n};
+    int32_t entry;
+    arena_reset(&p->play.model->engine.data);
+    well(p, store_put(&p->store, p->session[i]->slot, &note, &p->play.model->engine.data, &entry,
+                      &p->err));
+    assert_true(p->store.bytes <= p->store.budget);
+    p->puts++;
+    if (entry < 0) return;
+    assert_int_equal(p->store.entry[entry].snapshot.position, past->n);
+    p->kept++;
+}
+
+/* The session becomes the longest beginning of some tokens that the store has: of a session's, or
+ * of those of an entry, which some session once had. */
+static inline void do_find(struct program *p, int i)
+{
+    struct past past = p->of_session[below(p, SESSIONS)];
+    const struct store_entry *some = &p->store.entry[below(p, ENTRIES)];
+    if (below(p, 2) && some->live) {
+        past.n = 0;
+        append(&past, some->tokens, some->snapshot.position);
+    }
+    const int32_t entry = store_find(&p->store, past.ids, past.n);
+    gdn_session *s = p->session[i];
+    if (entry < 0) return;
+    well(p, store_restore(&p->store, entry, &s->slot, &p->err));
+    memcpy(&past.n, p->store.entry[entry].extra, sizeof past.n);
+    assert_int_equal(gdn_session_position(s), past.n);
+    memcpy(s->tokens, past.ids, sizeof *s->tokens * (size_t)past.n);
+    s->ready = false;
+    p->of_session[i] = past;
+    p->found++;
+}
+
 /* ---- programs -------------------------------------------------------------------------------- */
 
 /* A session that is alive and not nearly full. */
@@ -282,7 +337,8 @@ static inline int some_session(struct program *p)
 static inline void operation(struct program *p)
 {
     const int i = some_session(p), other = below(p, SESSIONS);
-    switch (below(p, 22)) {
+    assert_true(store_free_pages(&p->store, 2 * SESSIONS)); /* what the store holds is in nobody's way */
+    switch (below(p, 27)) {
     case 0: case 1: case 2: do_feed(p, i, PIECE); break;
     case 3: case 4: case 5: case 6: do_feed(p, i, 1); break;
     case 7: case 8: do_batch(p); break;
@@ -293,6 +349,9 @@ static inline void operation(struct program *p)
     case 18: do_restore(p, i); break;
     case 19: do_save(p, i); break;
     case 20: do_load(p, other); break;
+    case 21: case 22: do_put(p, i); break;
+    case 23: case 24: do_find(p, i); break;
+    case 25: store_release(&p->store, below(p, ENTRIES)); break;
     default:
         gdn_session_free(p->session[i]);
         p->session[i] = NULL;
@@ -314,6 +373,8 @@ static inline void program_run(const char *model, struct play_options o, uint64_
     for (int i = 0; i < SESSIONS; i++)
         if (p->session[i]) check(p, i);
     assert_true(p->checks > operations / every / 2);
+    /* Entries were found again, and there were more than fit. */
+    assert_true(operations < 500 || (p->found > 4 && p->kept > ENTRIES));
     program_close(p);
     mem_give(p);
     assert_int_equal(mem_counted().live_blocks, before.live_blocks);

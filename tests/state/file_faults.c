@@ -240,7 +240,7 @@ static enum gdn_status read_as(struct file_lab *f, enum reader reader)
     if (status != GDN_OK) return status;
     assert_int_equal(file_sum(f, slot), f->sum[NEW]);
     state_slot_give(&f->state, slot);
-    mem_give(r.tokens);
+    state_record_free(&r);
     return status;
 }
 

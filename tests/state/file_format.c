@@ -14,7 +14,7 @@ static enum gdn_status load(struct file_lab *f, const void *data, size_t len, in
                                                      slot, &r, converted, &f->err);
     assert_int_equal(status, f->err.status);
     assert_int_equal(status == GDN_OK, *slot >= 0);
-    mem_give(r.tokens);
+    state_record_free(&r);
     return status;
 }
 

@@ -204,7 +204,7 @@ static inline int file_load(struct file_lab *f, const void *data, size_t len)
     assert_memory_equal(r.best_ids, want->best_ids, sizeof *r.best_ids * (size_t)r.best_count);
     assert_memory_equal(r.best_values, want->best_values,
                         sizeof *r.best_values * (size_t)r.best_count);
-    mem_give(r.tokens);
+    state_record_free(&r);
     state_slot_give(&f->state, slot);
     return which;
 }

@@ -15,7 +15,7 @@ static enum gdn_status load_path(struct file_lab *f, const char *path, int which
     assert_int_equal(status, f->err.status);
     if (status != GDN_OK) return status;
     assert_int_equal(file_sum(f, slot), f->sum[which]);
-    mem_give(r.tokens);
+    state_record_free(&r);
     state_slot_give(&f->state, slot);
     return status;
 }

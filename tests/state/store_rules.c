@@ -73,6 +73,26 @@ static void shared_pages_count_once(void **state)
     bench_close(b);
 }
 
+/* store->bytes is what the allocator gave for the entries, and the pages that they hold. */
+static void bytes_are_the_allocators(void **state)
+{
+    (void)state;
+    struct bench *b = bench_open(PLENTY, MOST);
+    const struct mem_count before = mem_counted();
+    for (int i = 0; i < 5; i++) {
+        grow(b, i % 2, 300 + 70 * i, (uint64_t)i);
+        put(b, i % 2, STORE_MESSAGE);
+        int64_t pages = 0;
+        for (int32_t p = 0; p < b->lab.state.pages; p++) pages += b->store.held[p] > 0;
+        assert_int_equal(mem_counted().live_bytes - before.live_bytes,
+                         b->store.bytes - pages * b->lab.state.page_bytes);
+    }
+    for (int32_t i = 0; i < MOST; i++) store_release(&b->store, i);
+    assert_int_equal(mem_counted().live_bytes, before.live_bytes);
+    assert_int_equal(b->store.bytes, 0);
+    bench_close(b);
+}
+
 static void pinned_entries_stay(void **state)
 {
     (void)state;
@@ -183,9 +203,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_tokens_are_kept_once), cmocka_unit_test(distances_thin_out),
-        cmocka_unit_test(shared_pages_count_once),    cmocka_unit_test(pinned_entries_stay),
-        cmocka_unit_test(merged_and_split),           cmocka_unit_test(old_types_are_refused),
-        cmocka_unit_test(every_failure_of_memory),
+        cmocka_unit_test(shared_pages_count_once),    cmocka_unit_test(bytes_are_the_allocators),
+        cmocka_unit_test(pinned_entries_stay),        cmocka_unit_test(merged_and_split),
+        cmocka_unit_test(old_types_are_refused),      cmocka_unit_test(every_failure_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

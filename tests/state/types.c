@@ -128,7 +128,26 @@ static void pages_stay(void **state)
     lab_close(&lab);
 }
 
-/* Without memory for the new array the old one is all there. */
+struct arrays {
+    struct {
+        const void *ring, *anchor;
+        enum dtype ring_type, anchor_type;
+    } of[LAB_LAYERS];
+};
+
+static struct arrays arrays_of(const struct state *st)
+{
+    struct arrays a = {0};
+    for (int i = 0; i < LAB_LAYERS; i++) {
+        a.of[i].ring = st->layer[i].conv.x;
+        a.of[i].anchor = st->layer[i].delta.anchor;
+        a.of[i].ring_type = st->layer[i].conv.dtype;
+        a.of[i].anchor_type = st->layer[i].delta.anchor_type;
+    }
+    return a;
+}
+
+/* Without memory for one of the new arrays all old ones are there, in their types. */
 static void failure_changes_nothing(void **state)
 {
     (void)state;
@@ -137,18 +156,26 @@ static void failure_changes_nothing(void **state)
     struct state_change change;
     lab_open(&lab, options);
     fill(&lab.state);
-    struct layer_state *l = &lab.state.layer[0];
-    const size_t bytes = lab_anchors(l) * 4;
-    void *before = mem_take(bytes);
-    memcpy(before, l->delta.anchor, bytes);
-    mem_fail_after(1, true);
-    assert_int_equal(state_ensure(&lab.state, DTYPE_BF16, DTYPE_BF16, &change, &err),
-                     GDN_ERR_MEMORY);
-    mem_fail_after(0, false);
-    assert_false(change.anchor || change.conv);
-    assert_int_equal(l->delta.anchor_type, DTYPE_F32);
-    assert_memory_equal(l->delta.anchor, before, bytes);
-    mem_give(before);
+    const struct mem_count before = mem_counted();
+    const int64_t bytes = lab.state.bytes;
+    const struct arrays all = arrays_of(&lab.state);
+    int failed = 0;
+    for (;; failed++) {
+        mem_fail_after(failed + 1, false);
+        const enum gdn_status status = state_ensure(&lab.state, DTYPE_F32, DTYPE_BF16, &change,
+                                                    &err);
+        mem_fail_after(0, false);
+        if (status == GDN_OK) break;
+        const struct arrays now = arrays_of(&lab.state);
+        assert_int_equal(status, GDN_ERR_MEMORY);
+        assert_false(change.anchor || change.conv);
+        assert_memory_equal(&now, &all, sizeof all);
+        assert_int_equal(lab.state.bytes, bytes);
+        assert_int_equal(mem_counted().live_bytes, before.live_bytes);
+    }
+    assert_int_equal(failed, 5); /* the list, and two arrays for each of two layers */
+    assert_true(change.anchor && change.conv);
+    assert_int_equal(mem_counted().live_bytes - before.live_bytes, lab.state.bytes - bytes);
     lab_close(&lab);
 }
 
