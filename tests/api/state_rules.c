@@ -152,7 +152,8 @@ static void anchors_change_their_type(struct bench *b)
     assert_int_equal(gdn_state_position(b->state, slot), 37);
     export_all(b, slot, after);
     for (size_t i = 0; i < LAYERS * T * WIDE; i++)
-        assert_true(fabs(after[i] - before[i]) <= (other == GDN_F32 ? 0 : fabs(before[i]) / 64 + 1e-2));
+        assert_true(fabs(after[i] - before[i]) <=
+                    (other == GDN_F32 ? 0 : fabs(before[i]) / 64 + 1e-2));
     /* The copy's bytes are of the other type: refused. The file says what it is: converted. */
     assert_int_equal(gdn_state_restore(b->state, &slot, copy, 37, &b->err), GDN_ERR_USAGE);
     assert_int_equal(gdn_state_load(b->state, path, NULL, &loaded, &converted, &b->err), GDN_OK);

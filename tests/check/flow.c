@@ -93,7 +93,7 @@ static bool pass_layer(struct flow *f, const struct flow_part *part, int parts, 
 
 bool flow_pass(struct flow *f, const struct flow_part *part, int parts, bool draft, flow_rows *out)
 {
-    struct gdn_state_piece piece[FLOW_SLOTS];
+    struct gdn_state_piece piece[2 * FLOW_SLOTS];
     for (int i = 0; i < parts; i++)
         piece[i] = (struct gdn_state_piece){part[i].slot, part[i].n};
     bool good = gdn_state_begin(f->state, piece, parts, draft, &f->err) == GDN_OK;

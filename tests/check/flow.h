@@ -1,5 +1,5 @@
-/* flow.h: a made-up stream of tokens through a gdn_state of two layers, for founding_cache.c and
- * founding_types.c. */
+/* flow.h: a made-up stream of tokens through a gdn_state of two layers, for the flows of
+ * founding_cache.c and its neighbours. */
 #ifndef CHECK_FLOW_H
 #define CHECK_FLOW_H
 
@@ -20,7 +20,7 @@ typedef float flow_rows[FLOW_LAYERS][FLOW_WIDE];
 bool flow_open(struct flow *flow, enum gdn_type compute, enum gdn_type anchors, bool speculate);
 void flow_close(struct flow *flow);
 
-/* Tokens from..from+n-1 of a stream into a slot, several slots in one pass. */
+/* Tokens from..from+n-1 of a stream into a slot (-1: absent), several slots in one pass. */
 struct flow_part {
     int32_t slot;
     int stream, from, n;

@@ -54,6 +54,10 @@ bool nothing_aliases(void), listing_gives_both(void), free_is_free(void);
 bool snapshots_are_whole(void), empty_snapshot_is_null(void), snapshots_outlive(void);
 bool bytes_add_up(void), restore_without_snapshot(void), restore_is_exact(void);
 bool many_restores(void), merge_keeps_the_child(void), split_keeps_the_right(void);
+/* founding_live.c */
+bool validated_apart(void), reads_alternate(void), other_state_stays(void), no_batch_is_one(void);
+bool each_bug_is_seen(void), clearing_is_told(void), length_decides_nothing(void);
+bool padding_is_nothing(void);
 /* founding_draft.c */
 bool both_types_everywhere(void), nothing_stays_alive(void), rows_have_their_own_offsets(void);
 bool no_snapshot_of_a_draft(void), interior_states(void), drafts_touch_nothing(void);

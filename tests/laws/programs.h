@@ -23,7 +23,8 @@
 #include "stage/play.h"
 #include "state/store.h"
 
-enum { SESSIONS = 4, ENTRIES = 8, SNAPSHOTS = 3, FILES = 2, MOST = 170, PIECE = 40, DRAFT = 16, NAME = 32 };
+enum { SESSIONS = 4, ENTRIES = 8, SNAPSHOTS = 3, FILES = 2 };
+enum { MOST = 170, PIECE = 40, DRAFT = 16, NAME = 32 };
 
 /* What something is in truth. */
 struct past {
@@ -337,7 +338,8 @@ static inline int some_session(struct program *p)
 static inline void operation(struct program *p)
 {
     const int i = some_session(p), other = below(p, SESSIONS);
-    assert_true(store_free_pages(&p->store, 2 * SESSIONS)); /* what the store holds is in nobody's way */
+    /* What the store holds is in nobody's way. */
+    assert_true(store_free_pages(&p->store, 2 * SESSIONS));
     switch (below(p, 27)) {
     case 0: case 1: case 2: do_feed(p, i, PIECE); break;
     case 3: case 4: case 5: case 6: do_feed(p, i, 1); break;
