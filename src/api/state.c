@@ -26,8 +26,8 @@ static enum gdn_status check_layer(const struct gdn_state_layer *l, int32_t i,
 static enum gdn_status check_options(const struct gdn_state_options *o, struct gdn_error *err)
 {
     if (!o->layers || o->count < 1 || o->count > 65536 || o->slots > 65535)
-        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need at least one layer "
-                         "and no more than 65,535 slots", o->layers ? o->count : 0, o->slots);
+        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need 1 to 65,536 layers "
+                         "and at most 65,535 slots", o->layers ? o->count : 0, o->slots);
     if (o->context < 0 || o->context > INT32_MAX - PAGE || o->rows < 0 || o->rows > 1 << 20)
         return error_set(err, GDN_ERR_USAGE, "found context %d and rows %d, need 0 or more",
                          o->context, o->rows);

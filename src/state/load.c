@@ -15,7 +15,7 @@ struct source {
     size_t len, at, end;
     struct file_identity id;
     const struct file_shape *shape; /* [id.layers] */
-    double *dense;                  /* one layer's anchor */
+    double *dense;                  /* one head's anchor */
 };
 
 /* ---- the file is what was written -------------------------------------------------------------------- */
@@ -234,19 +234,18 @@ static enum gdn_status load_delta(struct source *f, const struct snapshot *s, in
 {
     static const char *const tag[SNAPSHOT_PARTS] = {"anchor", "log k", "log u", "log G", "ring"};
     struct state *st = s->state;
-    struct delta_slots one = st->layer[layer].delta;
+    const struct delta_slots *d = &st->layer[layer].delta;
     const enum dtype saved[SNAPSHOT_PARTS] = {f->id.anchor, f->id.compute, f->id.wide, f->id.wide,
                                               f->id.compute};
     struct snapshot_part part[SNAPSHOT_PARTS];
     snapshot_parts(s, st, layer, offset, part);
-    const size_t n = (size_t)one.Hv * (size_t)one.Dv * (size_t)one.Dk;
+    const struct delta_slots heads = snapshot_heads(st->device, d, &part[SNAPSHOT_ANCHOR]);
+    const size_t n = (size_t)d->Dv * (size_t)d->Dk, bytes = n * dtype_size(saved[0]);
     const char *data;
-    TRY(section(f, tag[0], n * dtype_size(saved[0]), &data));
-    if (slot >= 0) {
-        convert(f->dense, DTYPE_F64, data, saved[0], n);
-        one.anchor = part[0].at;
-        one.anchor_row = NULL;
-        st->device->anchor_pack(&one, 0, f->dense);
+    TRY(section(f, tag[0], bytes * (size_t)d->Hv, &data));
+    for (int32_t h = 0; slot >= 0 && h < d->Hv; h++) {
+        convert(f->dense, DTYPE_F64, data + bytes * (size_t)h, saved[0], n);
+        st->device->anchor_pack(&heads, h, f->dense);
     }
     for (int p = SNAPSHOT_K; p < SNAPSHOT_PARTS; p++) {
         const size_t count = part[p].bytes / dtype_size(part[p].dtype);
@@ -289,13 +288,13 @@ static enum gdn_status load_layers(struct source *f, const struct snapshot *s, i
     return GDN_OK;
 }
 
-/* Elements of the largest anchor. */
+/* Elements of the largest anchor of one head. */
 static size_t dense_size(const struct state *st)
 {
     size_t most = 0;
     for (int32_t i = 0; i < st->layers; i++) {
         const struct layer_shape *l = &st->layer[i].shape;
-        const size_t n = (size_t)l->Hv * (size_t)l->Dv * (size_t)l->Dk;
+        const size_t n = (size_t)l->Dv * (size_t)l->Dk;
         if (n > most) most = n;
     }
     return most;

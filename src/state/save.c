@@ -20,7 +20,7 @@ struct target {
     unsigned char *block; /* [STATE_FILE_BLOCK] */
     size_t filled;
     struct bytes table;
-    double *dense; /* one layer's anchor, and the same in its own type */
+    double *dense; /* one head's anchor, and the same in its own type */
     void *packed;
 };
 
@@ -93,19 +93,18 @@ static void put_identity(struct target *t, const struct snapshot *s, const struc
 static void put_anchor(struct target *t, const struct layer_state *l,
                        const struct snapshot_part *part)
 {
-    struct delta_slots one = l->delta;
-    const size_t n = (size_t)one.Hv * (size_t)one.Dv * (size_t)one.Dk;
-    const size_t bytes = n * dtype_size(part->dtype);
-    begin_section(t, "anchor", bytes);
-    if (t->out) {
-        one.anchor = part->at;
-        one.anchor_row = NULL;
-        t->device->anchor_unpack(&one, 0, t->dense);
-        for (size_t i = 0; i < n; i++)
-            dtype_store(t->packed, part->dtype, (int64_t)i, t->dense[i]);
+    const struct delta_slots heads = snapshot_heads(t->device, &l->delta, part);
+    const size_t n = (size_t)heads.Dv * (size_t)heads.Dk, bytes = n * dtype_size(part->dtype);
+    begin_section(t, "anchor", bytes * (size_t)l->delta.Hv);
+    for (int32_t h = 0; h < l->delta.Hv; h++) {
+        if (t->out) {
+            t->device->anchor_unpack(&heads, h, t->dense);
+            for (size_t i = 0; i < n; i++)
+                dtype_store(t->packed, part->dtype, (int64_t)i, t->dense[i]);
+        }
+        put(t, t->packed, bytes);
     }
-    put(t, t->packed, bytes);
-    end_section(t, bytes);
+    end_section(t, bytes * (size_t)l->delta.Hv);
 }
 
 static void put_delta(struct target *t, const struct snapshot *s, int32_t layer, size_t *offset)
@@ -158,7 +157,7 @@ static bool take_buffers(struct target *t, const struct state *st)
     size_t dense = 0, page = 0;
     for (int32_t i = 0; i < st->layers; i++) {
         const struct layer_shape *l = &st->layer[i].shape;
-        const size_t d = (size_t)l->Hv * (size_t)l->Dv * (size_t)l->Dk;
+        const size_t d = (size_t)l->Dv * (size_t)l->Dk;
         const int32_t width = l->D > l->Dv ? l->D : l->Dv;
         const size_t p = (size_t)PAGE * (size_t)l->Hkv * (size_t)width;
         if (d > dense) dense = d;

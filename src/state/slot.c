@@ -135,7 +135,8 @@ static void settle_layer(struct state *st, struct layer_state *l, struct arena *
     const struct delta_slots *d = &l->delta;
     const int64_t key[] = {0, s->Hk, s->Dk}, value[] = {0, s->Hv, s->Dv};
     const int64_t gate[] = {0, s->Hv, s->Dk};
-    struct tensor k = tensor_over(NULL, d->k_type, 3, key), v = tensor_over(NULL, d->k_type, 3, value);
+    struct tensor k = tensor_over(NULL, d->k_type, 3, key);
+    struct tensor v = tensor_over(NULL, d->k_type, 3, value);
     struct tensor g = tensor_over(NULL, d->wide_type, d->channel_gate ? 3 : 2, gate);
     struct tensor beta = tensor_over(NULL, d->wide_type, 2, gate), q = k, o = v;
     const struct delta_args a = {.q = &q, .k = &k, .v = &v, .g = &g, .beta = &beta, .o = &o,

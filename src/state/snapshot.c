@@ -75,6 +75,18 @@ void snapshot_parts(const struct snapshot *s, const struct state *st, int32_t la
     }
 }
 
+struct delta_slots snapshot_heads(const struct device *device, const struct delta_slots *delta,
+                                  const struct snapshot_part *anchor)
+{
+    struct delta_slots heads = *delta;
+    heads.slots = delta->Hv;
+    heads.Hk = heads.Hv = 1;
+    heads.anchor = anchor->at;
+    heads.anchor_row = NULL;
+    heads.anchor_elements = device->anchor_elements(1, delta->Dv, delta->Dk);
+    return heads;
+}
+
 /* ---- one layer there and back ---------------------------------------------------------------- */
 
 /* Where each part of a slot lies in the layer's arrays (the ring is walked row by row). */

@@ -51,7 +51,7 @@ void snapshot_release(struct snapshot *snapshot, bool from_heap);
 /* Where in `memory` the first layer begins. */
 size_t snapshot_first(const struct snapshot *snapshot);
 
-/* Walks the copy of one layer, in its order; shared with the file (file.c). */
+/* Walks the copy of one layer, in its order; shared with the file (save.c, load.c). */
 struct snapshot_part {
     char *at;
     size_t bytes;
@@ -61,5 +61,8 @@ enum { SNAPSHOT_ANCHOR, SNAPSHOT_K, SNAPSHOT_U, SNAPSHOT_G, SNAPSHOT_RING, SNAPS
 /* The parts of delta layer `layer`; offsets start at *offset, which moves behind them. */
 void snapshot_parts(const struct snapshot *snapshot, const struct state *state, int32_t layer,
                     size_t *offset, struct snapshot_part part[SNAPSHOT_PARTS]);
+/* The anchor of such a part as if each of its heads were a slot: a file takes one at a time. */
+struct delta_slots snapshot_heads(const struct device *device, const struct delta_slots *delta,
+                                  const struct snapshot_part *anchor);
 
 #endif

@@ -39,7 +39,8 @@ struct device {
     void (*arena_close)(struct device *device, struct arena *arena);
 
     /* The state at the edges is dense [Hv, Dv, Dk] in double; inside, the device packs the anchor
-     * its own way. unpack: the bare anchor; import: anchor := dense (rounded to its type). */
+     * its own way, one head behind the other. unpack: the bare anchor; pack: anchor := dense,
+     * rounded to its type. */
     int64_t (*anchor_elements)(int32_t Hv, int32_t Dv, int32_t Dk);
     void (*anchor_pack)(const struct delta_slots *slots, int32_t slot, const double *dense);
     void (*anchor_unpack)(const struct delta_slots *slots, int32_t slot, double *dense);

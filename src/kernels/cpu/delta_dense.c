@@ -67,35 +67,37 @@ int64_t cpu_anchor_elements(int32_t Hv, int32_t Dv, int32_t Dk)
     return (int64_t)Hv * ((Dv + STRIP - 1) / STRIP) * Dk * STRIP;
 }
 
-/* Element (head, column, channel) inside an anchor. */
-static int64_t anchor_at(const struct delta_slots *d, int64_t hv, int64_t c, int64_t k)
+/* One strip of a head at channel k: [STRIP] columns, those beyond Dv zero. */
+static char *strip_row(const struct delta_slots *d, char *anchor, int64_t hv, int64_t strip,
+                       int64_t k)
 {
     const int64_t strips = (d->Dv + STRIP - 1) / STRIP;
-    return ((hv * strips + c / STRIP) * d->Dk + k) * STRIP + c % STRIP;
+    return anchor + (size_t)(((hv * strips + strip) * d->Dk + k) * STRIP) *
+                        dtype_size(d->anchor_type);
 }
 
 void cpu_anchor_pack(const struct delta_slots *d, int32_t slot, const double *dense)
 {
-    const size_t size = dtype_size(d->anchor_type);
-    char *anchor = delta_anchor(d, slot);
-    memset(anchor, 0, (size_t)d->anchor_elements * size);
     for (int64_t hv = 0; hv < d->Hv; hv++)
-        for (int64_t c = 0; c < d->Dv; c++)
+        for (int64_t c = 0; c < d->Dv; c += STRIP)
             for (int64_t k = 0; k < d->Dk; k++) {
-                const float x = (float)dense[(hv * d->Dv + c) * d->Dk + k];
-                cpu_store_row(anchor + (size_t)anchor_at(d, hv, c, k) * size, d->anchor_type, &x, 1);
+                float row[STRIP] = {0};
+                for (int64_t i = 0; i < STRIP && c + i < d->Dv; i++)
+                    row[i] = (float)dense[(hv * d->Dv + c + i) * d->Dk + k];
+                cpu_store_row(strip_row(d, delta_anchor(d, slot), hv, c / STRIP, k), d->anchor_type,
+                              row, STRIP);
             }
 }
 
 void cpu_anchor_unpack(const struct delta_slots *d, int32_t slot, double *dense)
 {
-    const size_t size = dtype_size(d->anchor_type);
-    const char *anchor = delta_anchor(d, slot);
     for (int64_t hv = 0; hv < d->Hv; hv++)
-        for (int64_t c = 0; c < d->Dv; c++)
+        for (int64_t c = 0; c < d->Dv; c += STRIP)
             for (int64_t k = 0; k < d->Dk; k++) {
-                float x;
-                cpu_load_row(&x, anchor + (size_t)anchor_at(d, hv, c, k) * size, d->anchor_type, 1);
-                dense[(hv * d->Dv + c) * d->Dk + k] = (double)x;
+                float row[STRIP];
+                cpu_load_row(row, strip_row(d, delta_anchor(d, slot), hv, c / STRIP, k),
+                             d->anchor_type, STRIP);
+                for (int64_t i = 0; i < STRIP && c + i < d->Dv; i++)
+                    dense[(hv * d->Dv + c + i) * d->Dk + k] = (double)row[i];
             }
 }
