@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "api/handles.h"
+
 static const struct gdn_sampling greedy = {0};
 static const int32_t text[40] = {5,  17, 90, 3,  3,  41, 8,  77, 60, 12, 25, 31, 9,  1,
                                  0,  95, 50, 51, 52, 20, 66, 67, 2,  80, 81, 7,  14, 22,
@@ -317,6 +319,50 @@ static void drafts(void **state)
     gdn_model_close(model);
 }
 
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static bool zero(const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    while (bytes > 0 && p[bytes - 1] == 0) bytes--;
+    return bytes == 0;
+}
+
+/* Of a session that is gone neither tokens nor their distribution, states, keys or values are left,
+ * those included that were taken back or put aside. */
+static void nothing_is_left(void **state)
+{
+    (void)state;
+    gdn_model *model = open_tiny(1, true);
+    gdn_session *s = open_session(model);
+    gdn_snapshot *snapshot;
+    feed(s, text, 20);
+    accepted(gdn_session_snapshot(s, &snapshot, &err));
+    feed(s, text + 20, 20);
+    accepted(gdn_session_draft(s, text, 9, NULL, &err));
+    assert_int_equal(gdn_session_commit(s, 5), 5);
+    accepted(gdn_session_rewind(s, 7, &err));
+    accepted(gdn_session_restore(s, snapshot, &err));
+    gdn_snapshot_free(snapshot);
+    gdn_session_free(s);
+    const struct state *st = &model->engine.state;
+    assert_true(zero(model->tokens, sizeof(int32_t) * (size_t)model->engine.context));
+    assert_true(zero(s->best_values, sizeof s->best_values) && zero(s->draft, sizeof s->draft));
+    for (int32_t i = 0; i < st->layers; i++) {
+        const struct layer_state *l = &st->layer[i];
+        const size_t n = (size_t)(st->slots * st->entries);
+        const size_t kv = (size_t)(l->kv.pages * PAGE * l->kv.Hkv * l->kv.D);
+        if (l->shape.kind == LAYER_ATTN)
+            assert_true(zero(l->kv.k, 4 * kv) && zero(l->kv.v, 4 * kv));
+        else
+            assert_true(zero(l->delta.anchor, 4 * (size_t)(st->slots * l->delta.anchor_elements)) &&
+                        zero(l->delta.k, 4 * n * (size_t)(l->delta.Hk * l->delta.Dk)) &&
+                        zero(l->delta.u, 4 * n * (size_t)(l->delta.Hv * l->delta.Dv)) &&
+                        zero(l->conv.x, 4 * (size_t)(st->slots * l->conv.ring * l->conv.C)));
+    }
+    gdn_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,7 +370,7 @@ int main(void)
         cmocka_unit_test(two_in_turn),            cmocka_unit_test(sampling),
         cmocka_unit_test(sinks),                  cmocka_unit_test(fork_goes_on),
         cmocka_unit_test(rewind_has_limits),      cmocka_unit_test(tokens),
-        cmocka_unit_test(drafts),
+        cmocka_unit_test(drafts),                 cmocka_unit_test(nothing_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

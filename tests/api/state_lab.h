@@ -38,6 +38,7 @@ static inline struct layer_size size_of(int i)
 struct bench {
     gdn_state *state;
     enum gdn_type compute, anchors;
+    bool ref; /* anchors are f64, whatever was asked */
     struct gdn_error err;
     float want[T][LAYERS][WIDE]; /* outputs of the stream, token by token */
 };
@@ -63,14 +64,17 @@ static inline float load(const struct bench *b, const void *from, size_t at)
     return (float)dtype_load(from, b->compute == GDN_BF16 ? DTYPE_BF16 : DTYPE_F32, (int64_t)at);
 }
 
-static inline void bench_open(struct bench *b, enum gdn_type compute, enum gdn_type anchors)
+static inline void bench_open(struct bench *b, const char *device, enum gdn_type compute,
+                              enum gdn_type anchors)
 {
     memset(b, 0, sizeof *b);
     b->compute = compute;
     b->anchors = anchors;
+    b->ref = strcmp(device, "ref") == 0;
     const struct gdn_state_options o = {.layers = layers, .count = LAYERS, .slots = SLOTS,
                                         .context = 1000, .speculate = true, .compute = compute,
-                                        .state = anchors, .threads = 1};
+                                        .state = anchors, .device = device,
+                                        .threads = 1};
     if (gdn_state_open(&o, &b->state, &b->err) != GDN_OK) fail_msg("%s", b->err.text);
 }
 
@@ -144,12 +148,14 @@ static inline void goes_on(struct bench *b, int32_t slot)
     assert_memory_equal(out[at], b->want[at], sizeof *out * (size_t)(T - at));
 }
 
+/* On the cpu with every pair of types; then on the reference. */
 static inline void each(void (*law)(struct bench *b))
 {
     static struct bench b;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         const struct mem_count before = mem_counted();
-        bench_open(&b, k & 1 ? GDN_BF16 : GDN_F32, k & 2 ? GDN_BF16 : GDN_F32);
+        bench_open(&b, k < 4 ? "cpu" : "ref", k & 1 ? GDN_BF16 : GDN_F32,
+                   k & 2 ? GDN_BF16 : GDN_F32);
         make_want(&b);
         law(&b);
         gdn_state_close(b.state);

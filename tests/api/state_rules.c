@@ -135,10 +135,11 @@ static void anchors_change_their_type(struct bench *b)
 {
     static double before[LAYERS * T * WIDE], after[LAYERS * T * WIDE];
     char path[] = "/tmp/gdn-state-XXXXXX";
-    close(mkstemp(path));
     int32_t slot = gdn_state_slot_take(b->state), loaded;
     gdn_state_copy *copy;
     bool converted = true;
+    if (b->ref) return; /* the_reference_keeps_double */
+    close(mkstemp(path));
     pass(b, &(struct part){slot, 1, 0, 37}, 1, false, NULL);
     assert_int_equal(gdn_state_save(b->state, slot, NULL, path, &b->err), GDN_OK);
     assert_int_equal(gdn_state_snapshot(b->state, slot, &copy, &b->err), GDN_OK);
@@ -188,6 +189,7 @@ static enum gdn_status put_aside(struct bench *b, int32_t *slot, const char *pat
     int32_t loaded;
     TRY(gdn_state_load(b->state, path, NULL, &loaded, NULL, &b->err));
     gdn_state_slot_give(b->state, loaded);
+    if (b->ref) return GDN_OK;
     return gdn_state_convert(b->state, b->anchors, &converted, &b->err);
 }
 
