@@ -37,7 +37,8 @@ struct file_shape {
 };
 
 /* Then "tokens" (i32 [position]), "ids" and "values" (i32, f32 [best]), and for each layer in turn
- * "anchor" [Hv,Dv,Dk], "log k", "log u", "log G", "ring" (oldest first), or "keys" [position][Hkv][D]
- * and "valuesof" [position][Hkv][Dv] (empty where values are the front of the keys). Behind the payload: hash64 of every block of it, then of that table. */
+ * "anchor" [Hv,Dv,Dk], "log k", "log u", "log G", "ring" (oldest first), or
+ * "keys" [position][Hkv][D] and "valuesof" [position][Hkv][Dv] (empty where values are the front of
+ * the keys). Behind the payload: hash64 of every block of it, then of that table. */
 
 #endif

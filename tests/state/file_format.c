@@ -201,6 +201,34 @@ static void saved_again_is_the_same_file(void **state)
     file_lab_close(&f);
 }
 
+/* Attention whose values are narrower than its keys, or their front: the copies hold what there is. */
+static void narrow_and_latent_values(void **state)
+{
+    (void)state;
+    static const struct layer_shape shape[] = {
+        {.kind = LAYER_ATTN, .Hkv = 2, .D = 12, .Dv = 4},
+        {.kind = LAYER_DELTA, .Hk = 1, .Hv = 2, .Dk = 4, .Dv = 8, .taps = 2},
+        {.kind = LAYER_ATTN, .Hkv = 1, .D = 20, .Dv = 16, .latent = true},
+    };
+    struct file_lab f;
+    file_lab_open(&f, shape, 3);
+    for (int which = 0; which < 2; which++)
+        assert_int_equal(file_load(&f, f.image[which], f.len[which]), which);
+    struct state other;
+    struct state_record r;
+    struct layer_shape wide[3] = {shape[0], shape[1], shape[2]};
+    int32_t slot = -1;
+    bool converted;
+    wide[2].latent = false; /* the same keys, with values of their own */
+    assert_int_equal(state_open(&other, f.device, wide, 3, &file_options, &f.err), GDN_OK);
+    assert_int_equal(state_load_memory("f", f.image[OLD], f.len[OLD], &other,
+                                       f.record[OLD].model, &slot, &r, &converted, &f.err),
+                     GDN_ERR_INPUT);
+    assert_non_null(strstr(f.err.text, "layer 2 has another shape"));
+    state_close(&other);
+    file_lab_close(&f);
+}
+
 /* Every byte of the payload changed in every bit and sealed again: never more than a refusal, or
  * other numbers in the same places. */
 static void sealed_is_not_believed(void **state)
@@ -240,6 +268,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit),
         cmocka_unit_test(a_context_too_small),
         cmocka_unit_test(saved_again_is_the_same_file),
+        cmocka_unit_test(narrow_and_latent_values),
         cmocka_unit_test(sealed_is_not_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,13 +56,14 @@ static inline void file_sequence(struct file_lab *f, int32_t slot, int32_t posit
     for (int32_t i = 0; i < st->layers; i++) {
         struct layer_state *l = &st->layer[i];
         const struct delta_slots *d = &l->delta;
-        const size_t s = (size_t)slot, row = (size_t)(l->kv.Hkv * l->kv.D);
+        const size_t s = (size_t)slot;
         if (l->shape.kind == LAYER_ATTN) {
-            for (int32_t p = 0; p < position; p++) {
-                const int32_t page = st->table[slot * st->row_pages + p / PAGE];
-                const size_t at = row * (size_t)(page * PAGE + p % PAGE);
-                file_fill(l->kv.k, l->kv.dtype, at, row, seed + (uint64_t)p);
-                file_fill(l->kv.v, l->kv.dtype, at, row, seed + 1000 + (uint64_t)p);
+            for (int32_t p = 0; p < 2 * position; p++) {
+                const size_t row = kv_row_bytes(&l->kv, p % 2) / dtype_size(l->kv.dtype);
+                const int32_t page = st->table[slot * st->row_pages + p / 2 / PAGE];
+                file_fill(p % 2 ? l->kv.v : l->kv.k, l->kv.dtype,
+                          row * (size_t)(page * PAGE + p / 2 % PAGE), row,
+                          seed + (uint64_t)(p / 2 + p % 2 * 1000));
             }
             continue;
         }
@@ -94,11 +95,12 @@ static inline uint64_t file_sum(struct file_lab *f, int32_t slot)
     uint64_t sum = hash64(s.memory + first, s.bytes - first, (uint64_t)s.position);
     for (int32_t i = 0; i < st->layers; i++) {
         const struct kv_pages *kv = &st->layer[i].kv;
-        const size_t row = dtype_size(kv->dtype) * (size_t)(kv->Hkv * kv->D);
-        for (int32_t p = 0; kv->k && p < s.position; p++) {
-            const size_t at = row * (size_t)(s.page[p / PAGE] * PAGE + p % PAGE);
-            sum = hash64((char *)kv->k + at, row, sum);
-            sum = hash64((char *)kv->v + at, row, sum);
+        for (int32_t p = 0; kv->k && p < 2 * s.position; p++) {
+            const size_t row = kv_row_bytes(kv, p % 2);
+            const char *data = p % 2 ? kv->v : kv->k;
+            if (data)
+                sum = hash64(data + row * (size_t)(s.page[p / 2 / PAGE] * PAGE + p / 2 % PAGE), row,
+                             sum);
         }
     }
     snapshot_release(&s, false);
@@ -118,9 +120,9 @@ static inline uint64_t file_sum_all(const struct file_lab *f)
     for (int32_t i = 0; i < st->layers; i++) {
         const struct layer_state *l = &st->layer[i];
         const struct delta_slots *d = &l->delta;
-        const size_t kv = dtype_size(l->kv.dtype) * pages * (size_t)(PAGE * l->kv.Hkv * l->kv.D);
         if (l->shape.kind == LAYER_ATTN) {
-            sum = hash64(l->kv.v, kv, hash64(l->kv.k, kv, sum));
+            sum = hash64(l->kv.k, PAGE * pages * kv_row_bytes(&l->kv, false), sum);
+            if (l->kv.v) sum = hash64(l->kv.v, PAGE * pages * kv_row_bytes(&l->kv, true), sum);
             continue;
         }
         const size_t n = slots * (size_t)d->entries, wide = dtype_size(d->wide_type);
