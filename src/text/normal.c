@@ -25,6 +25,22 @@ bool normal_is_plain(uint32_t c)
            (is->decomp_seqindex == UINT16_MAX || is->decomp_type != 0);
 }
 
+bool normal_is_printable(uint32_t c)
+{
+    if (c < 0x7F) return c >= 0x20;
+    switch (utf8proc_category((utf8proc_int32_t)c)) {
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZS:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP: return false;
+    default: return true;
+    }
+}
+
 /* From `at`, the first code point that is not plain, or len; *last gets where the plain one before
  * it begins (untouched when there is none). */
 static size_t plain_end(const char *text, size_t len, size_t at, size_t *last)

@@ -16,4 +16,7 @@ bool normal_nfc(const char **text, size_t *len, struct bytes *room);
 /* Never changed by NFC, and never changing what stands before it: text may be cut before it. */
 bool normal_is_plain(uint32_t c);
 
+/* What Python's str.isprintable is true for. */
+bool normal_is_printable(uint32_t c);
+
 #endif

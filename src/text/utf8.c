@@ -66,3 +66,40 @@ void utf8_add_repaired(struct bytes *out, const char *text, size_t len)
         len -= n;
     }
 }
+
+size_t utf8_put(char out[4], uint32_t c)
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    const size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)(0xFF << (8 - n) | c);
+    return n;
+}
+
+bool utf8_is_space(uint32_t c)
+{
+    return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+size_t utf8_space_head(const char *text, size_t len)
+{
+    size_t at = 0, n;
+    while (at < len && utf8_is_space(utf8_read((const unsigned char *)text + at, &n))) at += n;
+    return at;
+}
+
+size_t utf8_trim_end(const char *text, size_t len)
+{
+    while (len > 0) {
+        size_t head = len - 1, n;
+        while (head > 0 && ((unsigned char)text[head] & 0xC0) == 0x80) head--;
+        if (!utf8_is_space(utf8_read((const unsigned char *)text + head, &n))) break;
+        len = head;
+    }
+    return len;
+}

@@ -2,6 +2,7 @@
 #ifndef TEXT_UTF8_H
 #define TEXT_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,15 @@ size_t utf8_good_len(const char *text, size_t len);
 uint32_t utf8_read(const unsigned char *at, size_t *n);
 /* Appends `text` with U+FFFD for what is not UTF-8. */
 void utf8_add_repaired(struct bytes *out, const char *text, size_t len);
+
+/* The bytes of a code point (no surrogate, at most U+10FFFF) into out; returns how many. */
+size_t utf8_put(char out[4], uint32_t c);
+
+/* White space as Python's str.strip sees it, which is what chat templates were tried with. */
+bool utf8_is_space(uint32_t c);
+/* Bytes of white space at the head of well-formed text, and the length without those at its end. */
+size_t utf8_space_head(const char *text, size_t len);
+size_t utf8_trim_end(const char *text, size_t len);
 
 #define UTF8_REPLACEMENT "\xEF\xBF\xBD"
 
