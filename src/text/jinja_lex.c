@@ -26,9 +26,10 @@ static struct token_place place_of(const struct lexer *l)
     return (struct token_place){l->line, (uint32_t)(l->at - l->line_at) + 1};
 }
 
-static enum gdn_status no_room(const struct lexer *l)
+enum gdn_status lexer_full(const struct lexer *l, struct token_place place)
 {
-    return lexer_bad(l, place_of(l), GDN_ERR_MEMORY, "no memory for the template");
+    return lexer_bad(l, place, GDN_ERR_INPUT, "needs more than %zu bytes of memory",
+                     l->heap->arena.size);
 }
 
 /* One line end at the very end of a template is not part of it. */
@@ -37,7 +38,7 @@ enum gdn_status lexer_open(struct lexer *l, const char *name, const char *source
 {
     *l = (struct lexer){.name = name, .heap = heap, .err = err, .line = 1, .fresh = true};
     char *copy = heap_take(heap, len + 1);
-    if (!copy) return no_room(l);
+    if (!copy) return lexer_full(l, place_of(l));
     for (size_t i = 0; i < len; i++) {
         if (source[i] == '\n' && i > 0 && source[i - 1] == '\r') continue;
         copy[l->len++] = source[i] == '\r' ? '\n' : source[i];
@@ -268,7 +269,7 @@ static enum gdn_status read_string(struct lexer *l, struct template_token *token
         return lexer_bad(l, token->place, GDN_ERR_INPUT, "found a string without end, need %c",
                          quote);
     char *out = heap_take(l->heap, (size_t)(end - at) + 4);
-    if (!out) return no_room(l);
+    if (!out) return lexer_full(l, place_of(l));
     token->text = (struct text){.at = out};
     while (at < end) {
         size_t n = 1;

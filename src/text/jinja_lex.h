@@ -57,5 +57,7 @@ enum gdn_status lexer_next(struct lexer *lexer, struct template_token *token);
 enum gdn_status lexer_bad(const struct lexer *lexer, struct token_place place,
                           enum gdn_status status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The heap is. */
+enum gdn_status lexer_full(const struct lexer *lexer, struct token_place place);
 
 #endif

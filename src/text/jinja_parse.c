@@ -7,11 +7,12 @@
 #include "text/show.h"
 #include "text/utf8.h"
 
-enum { HEAP_BYTES = 64 << 20 };
+/* Trees take up to a few hundred bytes for a byte of source. */
+enum { HEAP_LEAST = 64 << 10, HEAP_MOST = 64 << 20, HEAP_RATE = 512 };
 
 static enum gdn_status no_room(struct parser *p)
 {
-    return lexer_bad(&p->lexer, p->token.place, GDN_ERR_MEMORY, "no memory for the template");
+    return lexer_full(&p->lexer, p->token.place);
 }
 
 enum gdn_status parser_step(struct parser *p)
@@ -339,7 +340,8 @@ enum gdn_status jinja_open(const char *name, const char *source, size_t len, str
         return error_set(err, GDN_ERR_INPUT, "%.100s, byte %zu: found no UTF-8", name, good);
     struct jinja *jinja = mem_take(sizeof *jinja);
     char *copy = mem_text(name);
-    if (!jinja || !copy || !heap_open(&jinja->heap, HEAP_BYTES)) {
+    const size_t room = HEAP_LEAST + HEAP_RATE * len;
+    if (!jinja || !copy || !heap_open(&jinja->heap, room < HEAP_MOST ? room : HEAP_MOST)) {
         mem_give(copy);
         mem_give(jinja);
         return error_set(err, GDN_ERR_MEMORY, "no memory for %.100s", name);

@@ -180,8 +180,7 @@ static enum gdn_status parse_string(struct parser *p, struct node *node)
         TRY(parser_step(p));
     }
     node->constant = value_text(builder_text(&b));
-    if (!b.failed) return GDN_OK;
-    return lexer_bad(&p->lexer, node->place, GDN_ERR_MEMORY, "no memory for the template");
+    return b.failed ? lexer_full(&p->lexer, node->place) : GDN_OK;
 }
 
 static enum gdn_status parse_name(struct parser *p, struct node *node)

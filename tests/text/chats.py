@@ -10,8 +10,8 @@ raise_exception, strftime_now (at a fixed time) and the generation tag. One thin
 sandbox lets lists be changed, which the Kimi-K2 templates do to their own.
 
 A file of cases, each: `case NAME`, then blocks `WHAT LENGTH` with LENGTH bytes and a line end
-behind them. WHAT is `template` (a file of tests/data/templates) or `source`; `NAME` for a variable in
-JSON, `NAME!` for a trusted one; at the end `ok` (the output), `raise` (the sentence of
+behind them. WHAT is `template` (a file of tests/data/templates) or `source`; `NAME` for a variable
+in JSON, `NAME!` for a trusted one; at the end `ok` (the output), `raise` (the sentence of
 raise_exception) or `error` (any failure).
 """
 import datetime
