@@ -101,15 +101,38 @@ GDN_API enum gdn_status gdn_tokenize(const gdn_model *model, const char *text, s
                                      unsigned flags, int32_t *ids, size_t *n,
                                      struct gdn_error *err);
 
-/* The tokens of a chat: roles are "system" (first only), "user", "assistant". With `answer` the
- * head of the assistant's turn follows; `think` opens its thinking. Text of messages never becomes
- * a control token. ids, n: as gdn_tokenize. */
+/* The tokens of a chat, by the chat template of the model (chat_template.jinja or
+ * tokenizer_config.json; a model without one: ChatML). Text of messages and tools never becomes a
+ * control token, whatever it spells. */
+enum gdn_think {
+    GDN_THINK_DEFAULT, /* what the template does unasked */
+    GDN_THINK_ON,
+    GDN_THINK_OFF
+};
+struct gdn_chat_options {
+    bool answer;            /* the head of the assistant's turn follows, for the model to go on */
+    bool keep_thinking;     /* thoughts before the last question stay (preserve_thinking) */
+    bool control;           /* text of messages may spell control tokens after all */
+    enum gdn_think think;
+    const char *tools;      /* a JSON list, or NULL */
+    const char *variables;  /* a JSON object: further variables of the template, or NULL */
+};
 struct gdn_message {
     const char *role, *content;
 };
+/* `options` may be NULL (all 0). ids, n: as gdn_tokenize. */
 GDN_API enum gdn_status gdn_chat(const gdn_model *model, const struct gdn_message *messages,
-                                 size_t count, bool answer, bool think, int32_t *ids, size_t *n,
-                                 struct gdn_error *err);
+                                 size_t count, const struct gdn_chat_options *options,
+                                 int32_t *ids, size_t *n, struct gdn_error *err);
+/* The same for messages as JSON: a list of objects with all that templates know (content in parts,
+ * reasoning_content, tool_calls, tool_call_id ...). */
+GDN_API enum gdn_status gdn_chat_json(const gdn_model *model, const char *messages, size_t len,
+                                      const struct gdn_chat_options *options, int32_t *ids,
+                                      size_t *n, struct gdn_error *err);
+/* The text the template makes of it; at most *n bytes, as gdn_tokenize, and no zero behind them. */
+GDN_API enum gdn_status gdn_chat_text(const gdn_model *model, const char *messages, size_t len,
+                                      const struct gdn_chat_options *options, char *text,
+                                      size_t *n, struct gdn_error *err);
 
 /* Streaming text of ids: never half a code point. */
 typedef struct gdn_decoder gdn_decoder;

@@ -6,6 +6,7 @@
 #include "gdn/gdn.h"
 #include "run/engine.h"
 #include "state/file.h"
+#include "text/chat.h"
 #include "text/decode.h"
 #include "text/tokenizer.h"
 
@@ -13,6 +14,7 @@ struct gdn_model {
     struct config config;
     struct weights weights;
     struct tokenizer *tokenizer; /* NULL: ids only */
+    struct chat *chat;
     struct device *device;
     struct gdn_options options;
     struct engine_options engine_options;

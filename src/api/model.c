@@ -77,6 +77,7 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     TRY(config_open(&m->config, path, err));
     TRY(check_context(m, err));
     TRY(open_tokenizer(m, path, err));
+    TRY(chat_open(path, &m->chat, err));
     TRY(weights_open(&m->weights, &m->config, path, err));
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~0u, err);
@@ -117,6 +118,7 @@ void gdn_model_close(gdn_model *m)
     mem_give(m->sessions);
     mem_give(m->tokens);
     weights_close(&m->weights);
+    chat_close(m->chat);
     tokenizer_close(m->tokenizer);
     device_close(m->device);
     mem_give(m);

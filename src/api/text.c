@@ -1,8 +1,10 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "base/json.h"
 #include "base/memory.h"
-#include "text/chat.h"
+
+enum { MESSAGES_MAX = 4096 };
 
 static enum gdn_status need_tokenizer(const struct gdn_model *m, struct gdn_error *err)
 {
@@ -33,27 +35,80 @@ enum gdn_status gdn_tokenize(const gdn_model *m, const char *text, size_t len, u
     return hand_out(tokenizer_encode(m->tokenizer, text, len, control, &list, err), &list, ids, n);
 }
 
-enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages, size_t count,
-                         bool answer, bool think, int32_t *ids, size_t *n, struct gdn_error *err)
+/* ---- chats ----------------------------------------------------------------------------------- */
+
+static struct chat_request request_of(const char *messages, size_t len,
+                                      const struct gdn_chat_options *options)
+{
+    static const enum chat_think thinks[] = {[GDN_THINK_DEFAULT] = CHAT_THINK_DEFAULT,
+                                             [GDN_THINK_ON] = CHAT_THINK_ON,
+                                             [GDN_THINK_OFF] = CHAT_THINK_OFF};
+    const struct gdn_chat_options none = {0}, *o = options ? options : &none;
+    const bool known = o->think >= GDN_THINK_DEFAULT && o->think <= GDN_THINK_OFF;
+    return (struct chat_request){.messages = messages, .messages_len = len, .tools = o->tools,
+                                 .variables = o->variables, .answer = o->answer,
+                                 .think = known ? thinks[o->think] : CHAT_THINK_DEFAULT,
+                                 .keep_thinking = o->keep_thinking, .control = o->control};
+}
+
+enum gdn_status gdn_chat_json(const gdn_model *m, const char *messages, size_t len,
+                              const struct gdn_chat_options *options, int32_t *ids, size_t *n,
+                              struct gdn_error *err)
 {
     TRY(need_tokenizer(m, err));
-    if (count > CHAT_MESSAGES_MAX)
+    if (!messages) return error_set(err, GDN_ERR_USAGE, "messages: found NULL, need JSON");
+    const struct chat_request request = request_of(messages, len, options);
+    struct ids list = {0};
+    return hand_out(chat_encode(m->chat, m->tokenizer, &request, &list, err), &list, ids, n);
+}
+
+enum gdn_status gdn_chat_text(const gdn_model *m, const char *messages, size_t len,
+                              const struct gdn_chat_options *options, char *text, size_t *n,
+                              struct gdn_error *err)
+{
+    TRY(need_tokenizer(m, err));
+    if (!messages) return error_set(err, GDN_ERR_USAGE, "messages: found NULL, need JSON");
+    const struct chat_request request = request_of(messages, len, options);
+    struct jinja_output out = {0};
+    TRY(chat_render(m->chat, &request, &out, err));
+    const size_t room = *n;
+    *n = out.text.len;
+    if (text && out.text.len > 0)
+        memcpy(text, out.text.at, out.text.len < room ? out.text.len : room);
+    jinja_output_free(&out);
+    return GDN_OK;
+}
+
+static void put_message(struct bytes *json, const struct gdn_message *message)
+{
+    bytes_add_text(json, json->len > 1 ? ",{\"role\":" : "{\"role\":");
+    json_put_string(json, message->role, strlen(message->role));
+    bytes_add_text(json, ",\"content\":");
+    json_put_string(json, message->content, strlen(message->content));
+    bytes_add_text(json, "}");
+}
+
+enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages, size_t count,
+                         const struct gdn_chat_options *options, int32_t *ids, size_t *n,
+                         struct gdn_error *err)
+{
+    struct bytes json = {0};
+    TRY(need_tokenizer(m, err));
+    if (count > MESSAGES_MAX)
         return error_set(err, GDN_ERR_USAGE, "found %zu messages, need at most %d", count,
-                         CHAT_MESSAGES_MAX);
+                         MESSAGES_MAX);
     for (size_t i = 0; i < count; i++)
         if (!messages[i].role || !messages[i].content)
             return error_set(err, GDN_ERR_USAGE, "message %zu: found NULL, need a role and a text",
                              i);
-    struct chat_message *inner = mem_take_array(count, sizeof *inner);
-    if (!inner) return error_set(err, GDN_ERR_MEMORY, "no memory for %zu messages", count);
-    for (size_t i = 0; i < count; i++)
-        inner[i] = (struct chat_message){.role = messages[i].role, .content = messages[i].content,
-                                         .content_len = strlen(messages[i].content)};
-    const struct chat_options options = {.answer = answer, .think = think};
-    struct ids list = {0};
-    const enum gdn_status status = chat_encode(m->tokenizer, inner, count, &options, &list, err);
-    mem_give(inner);
-    return hand_out(status, &list, ids, n);
+    bytes_add_text(&json, "[");
+    for (size_t i = 0; i < count; i++) put_message(&json, &messages[i]);
+    bytes_add_text(&json, "]");
+    const enum gdn_status status =
+        json.failed ? error_set(err, GDN_ERR_MEMORY, "no memory for %zu messages", count)
+                    : gdn_chat_json(m, json.at, json.len, options, ids, n, err);
+    bytes_free(&json);
+    return status;
 }
 
 enum gdn_status gdn_decoder_new(const gdn_model *m, bool skip_special, gdn_decoder **decoder,

@@ -26,12 +26,13 @@ enum gdn_status id_file_check(const struct id_file *file, int32_t vocab, struct 
 void id_file_close(struct id_file *file);
 
 /* The tokens of a text, in mem_take memory. `chat`: as the one question of a user, after the text
- * `system` (or NULL), with the head of the answer, which opens with thinking or without. Otherwise
+ * `system` (or NULL), with the head of the answer. Otherwise
  * the text as it is; `control`: in which control tokens may be spelled. */
 struct prompt {
     const char *text;
     size_t len;
-    bool chat, think, control;
+    bool chat, control;
+    enum gdn_think think;
     const char *system;
 };
 enum gdn_status prompt_tokens(const gdn_model *model, const struct prompt *prompt, int32_t **ids,

@@ -15,7 +15,7 @@ enum { PROMPT_BYTES = 64 << 20, PIECE = 512 };
 
 struct run_settings {
     const char *model, *text, *ids, *system, *save, *resume;
-    bool raw, think, print_ids, stats;
+    bool raw, think, no_think, print_ids, stats;
     int64_t most, top_k, seed; /* the last two and those below: -1 when not given */
     double temperature, top_p, min_p;
     struct setup setup;
@@ -51,9 +51,12 @@ static enum gdn_status check_settings(const struct run_settings *s, struct gdn_e
 {
     if (s->ids && s->text)
         return error_set(err, GDN_ERR_USAGE, "--ids: found a prompt beside it, need one of them");
-    if ((s->ids || s->raw) && (s->system || s->think))
+    if (s->think && s->no_think)
+        return error_set(err, GDN_ERR_USAGE, "--think and --no-think: found both, need one");
+    if ((s->ids || s->raw) && (s->system || s->think || s->no_think))
         return error_set(err, GDN_ERR_USAGE, "%s: found with %s, which is for a chat",
-                         s->ids ? "--ids" : "--raw", s->system ? "--system" : "--think");
+                         s->ids ? "--ids" : "--raw",
+                         s->system ? "--system" : s->think ? "--think" : "--no-think");
     if (s->resume && s->system)
         return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation "
                          "has begun already");
@@ -72,7 +75,9 @@ static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struc
     if (!has_prompt(s)) return GDN_OK;
     if (s->ids) return id_file_open(&job->file, s->ids, err);
     *prompt = (struct prompt){.text = s->text, .len = s->text ? strlen(s->text) : 0,
-                              .chat = !s->raw, .think = s->think, .system = s->system};
+                              .chat = !s->raw, .system = s->system,
+                              .think = s->think      ? GDN_THINK_ON
+                                       : s->no_think ? GDN_THINK_OFF : GDN_THINK_DEFAULT};
     if (!s->text || strcmp(s->text, "-") == 0) {
         TRY(input_read("-", PROMPT_BYTES, &job->text, &prompt->len, err));
         prompt->text = job->text;
@@ -271,6 +276,7 @@ static void describe(struct options *o, struct run_settings *s)
     options_flag(o, "--raw", &s->raw, "the prompt is plain text to go on with, not a question");
     options_text(o, "--system", &s->system, "TEXT", "system message before the question");
     options_flag(o, "--think", &s->think, "let the model think aloud first");
+    options_flag(o, "--no-think", &s->no_think, "or let it not (default: its template decides)");
     options_text(o, "--ids", &s->ids, "FILE", "token ids instead of a text; - is stdin");
     options_text(o, "--resume", &s->resume, "FILE",
                  "go on from a state that --save wrote; PROMPT is then the next question");

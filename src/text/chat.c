@@ -1,257 +1,215 @@
-/* chat.c: the Qwen3.5 template by hand (shared by Qwen3.6 but for the default of keep_reasoning).
- * Each rule here is one of the template's; tools are not among them. */
 #include "text/chat.h"
 
 #include <string.h>
+#include <time.h>
 
-#include "base/checked.h"
+#include "base/json.h"
 #include "base/memory.h"
-#include "text/show.h"
-#include "text/utf8.h"
+#include "text/chat_config.h"
 
-struct span {
-    const char *at;
-    size_t len;
+/* ChatML as Qwen3.5 writes it; thinking is off unless asked for, as in its small models. */
+static const char builtin[] =
+    "{%- set ns = namespace(question=-1) %}\n"
+    "{%- if not messages %}\n"
+    "    {{- raise_exception('messages: found none, need one or more') }}\n"
+    "{%- endif %}\n"
+    "{%- if tools %}\n"
+    "    {{- raise_exception('tools: the model brings no chat template to show them with') }}\n"
+    "{%- endif %}\n"
+    "{%- for m in messages %}\n"
+    "    {%- set at = 'message ' ~ loop.index0 ~ ': ' %}\n"
+    "    {%- if m.role == 'system' and not loop.first %}\n"
+    "        {{- raise_exception(at ~ 'the system message must be the first') }}\n"
+    "    {%- elif m.role not in ['system', 'user', 'assistant'] %}\n"
+    "        {{- raise_exception(at ~ 'found role \"' ~ m.role\n"
+    "                            ~ '\", need system, user or assistant') }}\n"
+    "    {%- elif m.content is not string %}\n"
+    "        {{- raise_exception(at ~ 'the content must be a text') }}\n"
+    "    {%- endif %}\n"
+    "    {%- set content = m.content|trim %}\n"
+    "    {%- if m.role == 'user' and not (content.startswith('<tool_response>')\n"
+    "                                     and content.endswith('</tool_response>')) %}\n"
+    "        {%- set ns.question = loop.index0 %}\n"
+    "    {%- endif %}\n"
+    "{%- endfor %}\n"
+    "{%- if ns.question < 0 %}\n"
+    "    {{- raise_exception('messages: found no user message, need one') }}\n"
+    "{%- endif %}\n"
+    "{%- for m in messages %}\n"
+    "    {%- set content = m.content|trim %}\n"
+    "    {{- '<|im_start|>' ~ m.role ~ '\\n' }}\n"
+    "    {%- if m.role == 'assistant' %}\n"
+    "        {%- set thoughts = '' %}\n"
+    "        {%- if m.reasoning_content is string %}\n"
+    "            {%- set thoughts = m.reasoning_content %}\n"
+    "        {%- elif '</think>' in content %}\n"
+    "            {%- set thoughts = content.split('</think>')[0].split('<think>')[-1] %}\n"
+    "            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}\n"
+    "        {%- endif %}\n"
+    "        {%- if preserve_thinking is true or loop.index0 > ns.question %}\n"
+    "            {{- '<think>\\n' ~ thoughts|trim ~ '\\n</think>\\n\\n' }}\n"
+    "        {%- endif %}\n"
+    "    {%- endif %}\n"
+    "    {{- content ~ '<|im_end|>\\n' }}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n"
+    "    {{- '<|im_start|>assistant\\n<think>\\n' }}\n"
+    "    {%- if enable_thinking is not true %}\n"
+    "        {{- '\\n</think>\\n\\n' }}\n"
+    "    {%- endif %}\n"
+    "{%- endif %}\n";
+
+struct chat {
+    struct jinja *jinja;
+    struct bytes tokens;    /* {"bos_token": "..."}: what the files call the special tokens */
+    struct gdn_error error; /* why there is no template */
 };
 
-static struct span span_of(const char *text) { return (struct span){text, strlen(text)}; }
-
-static bool begins(struct span s, const char *with)
+static enum gdn_status parse(struct chat *chat, const char *name, const char *source, size_t len)
 {
-    size_t n = strlen(with);
-    return s.len >= n && memcmp(s.at, with, n) == 0;
+    return jinja_open(name, source, len, &chat->jinja, &chat->error);
 }
 
-static bool ends(struct span s, const char *with)
+static enum gdn_status open_files(struct chat *chat, const char *folder)
 {
-    size_t n = strlen(with);
-    return s.len >= n && memcmp(s.at + s.len - n, with, n) == 0;
+    struct chat_config config = {0};
+    enum gdn_status status = chat_config_read(&config, folder, &chat->error);
+    if (status == GDN_OK && config.source.at)
+        status = parse(chat, config.name, config.source.at, config.source.len);
+    else if (status == GDN_OK)
+        status = parse(chat, "the built-in chat template", builtin, sizeof builtin - 1);
+    chat->tokens = config.tokens;
+    bytes_free(&config.source);
+    return status;
 }
 
-/* White space as Python's str.strip sees it, which is what the templates were tried with. */
-static bool is_blank(uint32_t c)
+/* Only for want of memory is a chat without template no chat. */
+static enum gdn_status hand_out(struct chat *made, enum gdn_status status, struct chat **chat,
+                                struct gdn_error *err)
 {
-    return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-/* Bytes of white space at the head of `s`; 0 when it begins with something else. */
-static size_t blank_head(struct span s)
-{
-    size_t n;
-    const unsigned char *at = (const unsigned char *)s.at;
-    if (s.len == 0 || utf8_head(at, s.len, &n) != UTF8_GOOD) return 0;
-    return is_blank(utf8_read(at, &n)) ? n : 0;
-}
-
-static struct span trim(struct span s)
-{
-    size_t n;
-    while ((n = blank_head(s)) > 0) s = (struct span){s.at + n, s.len - n};
-    while (s.len > 0) {
-        size_t back = 1;
-        /* Back to where the last code point begins; white space is at most three bytes long. */
-        while (back < 3 && back < s.len && (s.at[s.len - back] & 0xC0) == 0x80) back++;
-        if (blank_head((struct span){s.at + s.len - back, back}) != back) break;
-        s.len -= back;
+    if (status == GDN_ERR_MEMORY) {
+        chat_close(made);
+        return error_set(err, GDN_ERR_MEMORY, "no memory for the chat template");
     }
-    return s;
+    *chat = made;
+    return GDN_OK;
 }
 
-static struct span trim_lines(struct span s)
+enum gdn_status chat_open(const char *folder, struct chat **chat, struct gdn_error *err)
 {
-    while (s.len > 0 && s.at[0] == '\n') s = (struct span){s.at + 1, s.len - 1};
-    return s;
+    struct chat *made = mem_take(sizeof *made);
+    *chat = NULL;
+    if (!made) return error_set(err, GDN_ERR_MEMORY, "no memory for the chat template");
+    return hand_out(made, open_files(made, folder), chat, err);
 }
 
-/* The first or last place of `what` in `s`, or NULL. */
-static const char *find_first(struct span s, const char *what)
+enum gdn_status chat_parse(const char *name, const char *source, size_t len, struct chat **chat,
+                           struct gdn_error *err)
 {
-    return s.at ? memmem(s.at, s.len, what, strlen(what)) : NULL;
+    struct chat *made = mem_take(sizeof *made);
+    *chat = NULL;
+    if (!made) return error_set(err, GDN_ERR_MEMORY, "no memory for the chat template");
+    return hand_out(made, parse(made, name, source, len), chat, err);
 }
 
-static const char *find_last(struct span s, const char *what)
+void chat_close(struct chat *chat)
 {
-    const char *found = NULL, *next;
-    while ((next = find_first(s, what))) {
-        found = next;
-        s = (struct span){next + 1, s.len - (size_t)(next + 1 - s.at)};
-    }
-    return found;
+    if (!chat) return;
+    jinja_close(chat->jinja);
+    bytes_free(&chat->tokens);
+    mem_give(chat);
 }
 
-static void cut_reasoning(const struct chat_message *m, struct span *content,
-                          struct span *reasoning)
+/* ---- rendering ------------------------------------------------------------------------------- */
+
+struct variables {
+    struct jinja_variable at[8];
+    size_t count;
+};
+
+static void add(struct variables *v, const char *name, const char *json, bool trusted)
 {
-    static const char opens[] = "<think>", closes[] = "</think>";
-    *reasoning = (struct span){m->reasoning, m->reasoning_len};
-    *content = trim((struct span){m->content, m->content_len});
-    if (!m->reasoning) {
-        const char *first = find_first(*content, closes), *last = find_last(*content, closes);
-        *reasoning = (struct span){0};
-        if (first) {
-            const char *end = content->at + content->len;
-            *reasoning = (struct span){content->at, (size_t)(first - content->at)};
-            const char *open = find_last(*reasoning, opens);
-            if (open) {
-                open += strlen(opens);
-                *reasoning = (struct span){open, (size_t)(first - open)};
-            }
-            last += strlen(closes);
-            *content = trim_lines((struct span){last, (size_t)(end - last)});
-        }
-    }
-    *reasoning = trim(*reasoning);
+    if (json) v->at[v->count++] = (struct jinja_variable){name, json, strlen(json), trusted};
 }
 
-static bool is_role(const struct chat_message *m, const char *role)
+enum gdn_status chat_render(const struct chat *chat, const struct chat_request *request,
+                            struct jinja_output *out, struct gdn_error *err)
 {
-    return m->role && strcmp(m->role, role) == 0;
+    struct variables v = {0};
+    struct tm now;
+    const time_t seconds = time(NULL);
+    if (!chat->jinja) return error_set(err, chat->error.status, "%s", chat->error.text);
+    add(&v, NULL, chat->tokens.at, true);
+    add(&v, NULL, request->variables, false);
+    v.at[v.count++] =
+        (struct jinja_variable){"messages", request->messages, request->messages_len, false};
+    add(&v, "tools", request->tools, false);
+    add(&v, "add_generation_prompt", request->answer ? "true" : "false", true);
+    if (request->think != CHAT_THINK_DEFAULT)
+        add(&v, "enable_thinking", request->think == CHAT_THINK_ON ? "true" : "false", true);
+    if (request->keep_thinking) add(&v, "preserve_thinking", "true", true);
+    return jinja_render(chat->jinja, v.at, v.count, localtime_r(&seconds, &now), NULL, out, err);
 }
 
-/* Finds the last user message that is a question, not the wrapper of a tool's response. */
-static enum gdn_status find_question(const struct chat_message *messages, size_t count,
-                                     size_t *question, struct gdn_error *err)
+/* ---- ids ------------------------------------------------------------------------------------- */
+
+struct encoder {
+    const struct tokenizer *tok;
+    const struct jinja_output *prompt;
+    size_t done; /* bytes of the prompt that have become ids */
+    struct ids *ids;
+    struct gdn_error *err;
+};
+
+/* The text from where ids end to `end`: cut nowhere inside, it is split as one text. */
+static enum gdn_status encode_text(struct encoder *e, size_t end)
 {
-    for (size_t i = count; i-- > 0;) {
-        struct span content = trim((struct span){messages[i].content, messages[i].content_len});
-        if (!is_role(&messages[i], "user")) continue;
-        if (begins(content, "<tool_response>") && ends(content, "</tool_response>")) continue;
-        *question = i;
-        return GDN_OK;
-    }
-    return error_set(err, GDN_ERR_INPUT, "messages: found no user message, need one");
+    const size_t begin = e->done;
+    e->done = end;
+    return tokenizer_encode(e->tok, e->prompt->text.at + begin, end - begin, TOKENIZER_PLAIN,
+                            e->ids, e->err);
 }
 
-static enum gdn_status check(const struct chat_message *messages, size_t count,
-                             struct gdn_error *err)
+/* [begin, end) was written by the template: each added token in it is meant. */
+static enum gdn_status encode_written(struct encoder *e, size_t begin, size_t end)
 {
-    char shown[64];
-    if (count == 0) return error_set(err, GDN_ERR_INPUT, "messages: found none, need one or more");
-    if (count > CHAT_MESSAGES_MAX)
-        return error_set(err, GDN_ERR_INPUT, "messages: found %zu, need at most %d", count,
-                         CHAT_MESSAGES_MAX);
-    for (size_t i = 0; i < count; i++) {
-        const struct chat_message *m = &messages[i];
-        const char *role = m->role ? m->role : "";
-        if (is_role(m, "system") && i > 0)
-            return error_set(err, GDN_ERR_INPUT,
-                             "message %zu: the system message must be the first", i);
-        if (!is_role(m, "system") && !is_role(m, "user") && !is_role(m, "assistant"))
-            return error_set(err, GDN_ERR_INPUT,
-                             "message %zu: found role \"%s\", need system, user or assistant", i,
-                             show_bytes(shown, sizeof shown, role, strlen(role)));
-        if (!m->content && m->content_len > 0)
-            return error_set(err, GDN_ERR_USAGE, "message %zu: has a length but no text", i);
+    const char *text = e->prompt->text.at;
+    for (size_t from, to; begin < end; begin = to) {
+        from = begin;
+        const int32_t id = tokenizer_search_added(e->tok, text, end, &from, &to);
+        if (id < 0) return GDN_OK;
+        TRY(encode_text(e, from));
+        if (!ids_add(e->ids, id))
+            return error_set(e->err, GDN_ERR_MEMORY, "no memory for a prompt");
+        e->done = to;
     }
     return GDN_OK;
 }
 
-static bool put(struct chat_prompt *p, struct span text, bool control)
+static enum gdn_status encode_prompt(struct encoder *e)
 {
-    struct chat_piece *last = p->count > 0 ? &p->pieces[p->count - 1] : NULL;
-    size_t begin = p->text.len;
-    if (text.len == 0) return true;
-    bytes_add(&p->text, text.at, text.len);
-    if (p->text.failed) return false;
-    /* What stands between two markers is one text: cut inside, it could be split differently. */
-    if (last && !control && !last->control) {
-        last->end = p->text.len;
-        return true;
+    const struct bytes *marks = &e->prompt->marks;
+    for (size_t begin = 0, end; begin < marks->len; begin = end) {
+        const char *change = memchr(marks->at + begin, !marks->at[begin], marks->len - begin);
+        end = change ? (size_t)(change - marks->at) : marks->len;
+        if (!marks->at[begin]) TRY(encode_written(e, begin, end));
     }
-    if (p->count == p->room) {
-        size_t room = p->room ? 2 * p->room : 64, size;
-        if (!checked_mul(room, sizeof *p->pieces, &size)) return false;
-        struct chat_piece *grown = mem_resize(p->pieces, size);
-        if (!grown) return false;
-        p->pieces = grown;
-        p->room = room;
-    }
-    p->pieces[p->count++] = (struct chat_piece){begin, p->text.len, control};
-    return true;
+    return encode_text(e, marks->len);
 }
 
-static bool marker(struct chat_prompt *p, const char *text) { return put(p, span_of(text), true); }
-static bool plain(struct chat_prompt *p, const char *text) { return put(p, span_of(text), false); }
-
-static bool put_thinking(struct chat_prompt *p, struct span reasoning)
-{
-    return marker(p, "<think>") && plain(p, "\n") && put(p, reasoning, false) && plain(p, "\n") &&
-           marker(p, "</think>") && plain(p, "\n\n");
-}
-
-static bool put_message(struct chat_prompt *p, const struct chat_message *m, bool with_reasoning)
-{
-    struct span content, reasoning;
-    bool assistant = is_role(m, "assistant");
-    if (assistant)
-        cut_reasoning(m, &content, &reasoning);
-    else
-        content = trim((struct span){m->content, m->content_len});
-    return marker(p, "<|im_start|>") && plain(p, m->role) && plain(p, "\n") &&
-           (!assistant || !with_reasoning || put_thinking(p, reasoning)) &&
-           put(p, content, false) && marker(p, "<|im_end|>") && plain(p, "\n");
-}
-
-static bool put_answer(struct chat_prompt *p, bool think)
-{
-    if (!marker(p, "<|im_start|>") || !plain(p, "assistant\n")) return false;
-    if (!think) return put_thinking(p, (struct span){0});
-    return marker(p, "<think>") && plain(p, "\n");
-}
-
-enum gdn_status chat_render(const struct chat_message *messages, size_t count,
-                            const struct chat_options *options, struct chat_prompt *prompt,
+enum gdn_status chat_encode(const struct chat *chat, const struct tokenizer *tok,
+                            const struct chat_request *request, struct ids *ids,
                             struct gdn_error *err)
 {
-    struct chat_options none = {0};
-    size_t question = 0;
-    bool good = true;
-    if (!options) options = &none;
-    chat_prompt_free(prompt);
-    TRY(check(messages, count, err));
-    TRY(find_question(messages, count, &question, err));
-    for (size_t i = 0; i < count && good; i++)
-        good = put_message(prompt, &messages[i], options->keep_reasoning || i > question);
-    if (good && options->answer) good = put_answer(prompt, options->think);
-    if (good) return GDN_OK;
-    chat_prompt_free(prompt);
-    return error_set(err, GDN_ERR_MEMORY, "no memory for a prompt of %zu messages", count);
-}
-
-void chat_prompt_free(struct chat_prompt *prompt)
-{
-    bytes_free(&prompt->text);
-    mem_give(prompt->pieces);
-    *prompt = (struct chat_prompt){0};
-}
-
-static enum gdn_status encode_piece(const struct tokenizer *tok, const struct chat_prompt *prompt,
-                                    const struct chat_piece *piece, struct ids *ids,
-                                    struct gdn_error *err)
-{
-    const char *text = prompt->text.at + piece->begin;
-    size_t len = piece->end - piece->begin;
-    if (!piece->control) return tokenizer_encode(tok, text, len, TOKENIZER_PLAIN, ids, err);
-    int32_t id = tokenizer_find_added(tok, text, len);
-    if (id < 0)
-        return error_set(err, GDN_ERR_UNSUPPORTED,
-                         "the tokenizer has no token %.*s: not a ChatML model of the Qwen3.5 form",
-                         (int)len, text);
-    return ids_add(ids, id) ? GDN_OK : error_set(err, GDN_ERR_MEMORY, "no memory for a prompt");
-}
-
-enum gdn_status chat_encode(const struct tokenizer *tok, const struct chat_message *messages,
-                            size_t count, const struct chat_options *options, struct ids *ids,
-                            struct gdn_error *err)
-{
-    struct chat_prompt prompt = {0};
-    size_t before = ids->len;
-    enum gdn_status status = chat_render(messages, count, options, &prompt, err);
-    for (size_t i = 0; i < prompt.count && status == GDN_OK; i++)
-        status = encode_piece(tok, &prompt, &prompt.pieces[i], ids, err);
+    struct jinja_output prompt = {0};
+    const size_t before = ids->len;
+    TRY(chat_render(chat, request, &prompt, err));
+    struct encoder e = {.tok = tok, .prompt = &prompt, .ids = ids, .err = err};
+    const enum gdn_status status =
+        request->control ? tokenizer_encode(tok, prompt.text.at, prompt.text.len,
+                                            TOKENIZER_WITH_CONTROL, ids, err)
+                         : encode_prompt(&e);
     if (status != GDN_OK) ids->len = before;
-    chat_prompt_free(&prompt);
+    jinja_output_free(&prompt);
     return status;
 }

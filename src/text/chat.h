@@ -1,56 +1,47 @@
-/* chat.h: a conversation into the prompt a ChatML model was trained on (the Qwen3.5 form).
+/* chat.h: conversations into prompts, by the chat template the checkpoint brings.
  *
- *   <|im_start|> system \n ... <|im_end|> \n <|im_start|> user \n ... <|im_end|> \n
- *   <|im_start|> assistant \n <think> \n
+ *   messages ─ jinja ─> text with the origin of each byte ─ control tokens, and text between ─> ids
  *
- * The markers become control tokens; what stands in a message never does, whatever it spells. */
+ * A control token is one whose whole text the template wrote. What came with the messages never
+ * becomes one, whatever it spells, alone or together with what stands around it. */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
 
-#include "base/bytes.h"
+#include "text/jinja.h"
 #include "text/tokenizer.h"
 
-enum { CHAT_MESSAGES_MAX = 4096 };
+struct chat; /* immutable, shared by threads */
 
-struct chat_message {
-    const char *role; /* "system" (first only), "user" or "assistant" */
-    const char *content;
-    size_t content_len;
-    /* Assistant only. NULL: taken from the content, the part before </think>, if there is one. */
-    const char *reasoning;
-    size_t reasoning_len;
+/* The template of a model's folder: chat_template.jinja, or "chat_template" in
+ * tokenizer_config.json (of a list the one named "default"); with neither, a built-in ChatML of the
+ * Qwen3.5 form without tools. A file that is broken costs only those calls that need it: they
+ * return its error. Fails for want of memory only; *chat is then NULL. */
+enum gdn_status chat_open(const char *folder, struct chat **chat, struct gdn_error *err);
+/* The same from the text of a template. */
+enum gdn_status chat_parse(const char *name, const char *source, size_t len, struct chat **chat,
+                           struct gdn_error *err);
+void chat_close(struct chat *chat);
+
+enum chat_think { CHAT_THINK_DEFAULT, CHAT_THINK_ON, CHAT_THINK_OFF };
+
+/* All texts are JSON. Those but the messages may be NULL. */
+struct chat_request {
+    const char *messages; /* a list of objects: role, content, reasoning_content, tool_calls ... */
+    size_t messages_len;
+    const char *tools;     /* a list */
+    const char *variables; /* an object: further variables of the template */
+    bool answer;           /* end with the head of an assistant turn, for the model to go on */
+    enum chat_think think; /* enable_thinking; by default the template decides */
+    bool keep_thinking;    /* preserve_thinking: thoughts before the last question too */
+    bool control;          /* messages may spell control tokens */
 };
 
-struct chat_options {
-    bool answer;         /* end with the head of an assistant turn, for the model to go on */
-    bool think;          /* that head opens a <think> block; otherwise it holds an empty one */
-    bool keep_reasoning; /* show the reasoning of assistant turns before the last question too */
-};
-
-/* A prompt in pieces: a control piece is the exact text of one marker, the pieces between hold
- * everything else. Start with {0}. */
-struct chat_piece {
-    size_t begin, end; /* in text */
-    bool control;
-};
-struct chat_prompt {
-    struct bytes text;
-    struct chat_piece *pieces;
-    size_t count, room;
-};
-
-/* Messages as in the checkpoint's template: content trimmed, a system message first if at all, at
- * least one user message that is not a tool response; errors name the message. `options` may be
- * NULL (all false). After a failure the prompt is empty. */
-enum gdn_status chat_render(const struct chat_message *messages, size_t count,
-                            const struct chat_options *options, struct chat_prompt *prompt,
-                            struct gdn_error *err);
-void chat_prompt_free(struct chat_prompt *prompt);
-
-/* Renders and appends the ids. A tokenizer without the markers is refused. After a failure the
- * list is as it was. */
-enum gdn_status chat_encode(const struct tokenizer *tok, const struct chat_message *messages,
-                            size_t count, const struct chat_options *options, struct ids *ids,
+/* Errors of the template and of the JSON are GDN_ERR_INPUT and have the place. */
+enum gdn_status chat_render(const struct chat *chat, const struct chat_request *request,
+                            struct jinja_output *out, struct gdn_error *err);
+/* Renders and appends the ids; after a failure the list is as it was. */
+enum gdn_status chat_encode(const struct chat *chat, const struct tokenizer *tok,
+                            const struct chat_request *request, struct ids *ids,
                             struct gdn_error *err);
 
 #endif

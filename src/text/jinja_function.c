@@ -1,4 +1,5 @@
 /* jinja_function.c: calling functions, the globals, the methods of lists, maps and loops. */
+#include <stdio.h>
 #include <string.h>
 
 #include "text/jinja_run.h"
@@ -146,7 +147,8 @@ static enum gdn_status global_dict(struct run *r, const struct value *self,
     return gather(r, args, &out->as.map);
 }
 
-/* The sentence of the template, cut where it is too long for an error. */
+/* The sentence of the template on one line, cut where it is too long for an error: what a terminal
+ * could take for an order is spelled out. */
 static enum gdn_status global_raise(struct run *r, const struct value *self,
                                     const struct args *args, struct value *out)
 {
@@ -154,7 +156,15 @@ static enum gdn_status global_raise(struct run *r, const struct value *self,
     (void)self;
     (void)out;
     TRY(print_text(r, &args->at[0], &text));
-    return run_bad(r, "%.*s", text.len < 300 ? (int)text.len : 300, text.at);
+    struct builder b = {.heap = &r->heap};
+    for (uint32_t i = 0; i < text.len && i < 300; i++) {
+        const unsigned char c = (unsigned char)text.at[i];
+        char shown[8];
+        const int n = snprintf(shown, sizeof shown, c < 0x20 || c == 0x7F ? "\\x%02X" : "%c", c);
+        builder_bytes(&b, shown, (size_t)n, false);
+    }
+    if (b.failed) return run_full(r);
+    return run_bad(r, "%.*s", (int)b.len, b.at ? b.at : "");
 }
 
 static enum gdn_status global_now(struct run *r, const struct value *self, const struct args *args,

@@ -25,7 +25,7 @@ enum node_kind {
     NODE_AND,          /* left             right */
     NODE_OR,           /* left             right */
     NODE_COMPARE,      /* left             OPERANDs */
-    NODE_OPERAND,      /* value                                        op: = ! < > l g (<= >=) i n */
+    NODE_OPERAND,      /* value                                       op: = ! < > l g (<= >=) i n */
     NODE_CONCAT,       /*                  parts */
     NODE_CHOICE,       /* condition        if so          else or NULL */
     NODE_LIST,         /*                  items */

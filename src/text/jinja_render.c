@@ -16,10 +16,15 @@ struct reader {
     int depth;
 };
 
+static const char *name_of(const struct jinja_variable *variable)
+{
+    return variable->name ? variable->name : "variables";
+}
+
 static enum gdn_status bad_json(struct reader *d)
 {
-    return error_set(d->run->err, GDN_ERR_INPUT, "%s, byte %zu: not JSON: %s", d->variable->name,
-                     json_offset(&d->json), d->json.error);
+    return error_set(d->run->err, GDN_ERR_INPUT, "%s, byte %zu: not JSON: %s",
+                     name_of(d->variable), json_offset(&d->json), d->json.error);
 }
 
 static enum gdn_status read_text(struct reader *d, const struct json_token *token,
@@ -132,15 +137,29 @@ static void set_limits(struct run *r, size_t input, const struct jinja_limits *l
     if (*memory > most) *memory = most;
 }
 
+/* What the template never names is not kept. */
+static enum gdn_status set_variable(struct run *r, struct text name, struct value value)
+{
+    const struct value *symbol = map_find_text(r->jinja->symbols, name);
+    return symbol ? scope_set(r, r->scope, (uint32_t)symbol->as.integer, value) : GDN_OK;
+}
+
 static enum gdn_status set_variables(struct run *r, const struct jinja_variable *variables,
                                      size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct value value;
         TRY(read_json(r, &variables[i], &value));
-        const struct value *symbol =
-            map_find_text(r->jinja->symbols, text_of(variables[i].name));
-        if (symbol) TRY(scope_set(r, r->scope, (uint32_t)symbol->as.integer, value));
+        if (variables[i].name) {
+            TRY(set_variable(r, text_of(variables[i].name), value));
+            continue;
+        }
+        if (value.kind != VALUE_MAP)
+            return error_set(r->err, GDN_ERR_INPUT, "variables: found a %s, need an object",
+                             value_type(&value));
+        const struct map *map = value.as.map;
+        for (uint32_t k = 0; k < map->count; k++)
+            TRY(set_variable(r, map->pairs[k].key.as.text, map->pairs[k].value));
     }
     return GDN_OK;
 }
@@ -182,7 +201,7 @@ enum gdn_status jinja_render(const struct jinja *jinja, const struct jinja_varia
     for (size_t i = 0; i < count; i++) {
         if (variables[i].len > JINJA_INPUT_MAX - input)
             return error_set(err, GDN_ERR_INPUT, "%s: found more than %d bytes of variables",
-                             variables[i].name, JINJA_INPUT_MAX);
+                             name_of(&variables[i]), JINJA_INPUT_MAX);
         input += variables[i].len;
     }
     set_limits(&r, input, limits, &memory);

@@ -73,6 +73,12 @@ int32_t tokenizer_find_added(const struct tokenizer *tok, const char *text, size
     return added_exact(&tok->all, text, len);
 }
 
+int32_t tokenizer_search_added(const struct tokenizer *tok, const char *text, size_t len,
+                               size_t *begin, size_t *end)
+{
+    return added_search(&tok->all, text, len, begin, end);
+}
+
 static bool has_flag(const struct tokenizer *tok, int32_t id, int flag)
 {
     return id >= 0 && (size_t)id < tok->count && (tok->tokens[id].flags & flag) != 0;

@@ -134,6 +134,9 @@ static void decoder(void **state)
     gdn_decoder_free(NULL);
 }
 
+static const struct gdn_chat_options answering = {.answer = true};
+static const struct gdn_chat_options thinking = {.answer = true, .think = GDN_THINK_ON};
+
 /* ---- chats ----------------------------------------------------------------------------------- */
 
 static void chat(void **state)
@@ -146,10 +149,10 @@ static void chat(void **state)
     int32_t ids[ROOM];
     char out[4096];
     size_t n = 0, all;
-    accepted(gdn_chat(demo, talk, 4, true, true, NULL, &n, &err));
+    accepted(gdn_chat(demo, talk, 4, &thinking, NULL, &n, &err));
     all = n;
     n = ROOM;
-    accepted(gdn_chat(demo, talk, 4, true, true, ids, &n, &err));
+    accepted(gdn_chat(demo, talk, 4, &thinking, ids, &n, &err));
     assert_int_equal(n, all);
     stream(ids, n, false, out);
     assert_string_equal(out, "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -165,12 +168,46 @@ static void chat(void **state)
     assert_int_equal(ends, 4); /* the one in a message is text */
     assert_int_equal(thinks, 1);
     n = ROOM;
-    accepted(gdn_chat(demo, talk, 4, true, false, ids, &n, &err));
+    accepted(gdn_chat(demo, talk, 4, &answering, ids, &n, &err));
     assert_true(contains(ids, n, END_THINK));
     n = ROOM;
-    accepted(gdn_chat(demo, talk + 1, 1, false, true, ids, &n, &err));
+    accepted(gdn_chat(demo, talk + 1, 1, NULL, ids, &n, &err));
     stream(ids, n, false, out);
     assert_string_equal(out, "<|im_start|>user\nHello <|im_end|> <think><|im_end|>\n");
+}
+
+/* Messages as JSON, the text of the template, and variables of its own. */
+static void chat_in_json(void **state)
+{
+    (void)state;
+    static const char talk[] = "[{\"role\":\"user\",\"content\":\"Hello\"},"
+                               "{\"role\":\"assistant\",\"content\":\"Hi\","
+                               "\"reasoning_content\":\"hm\"},{\"role\":\"user\","
+                               "\"content\":\"<think>\"}]";
+    static const char want[] = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+                               "<think>\nhm\n</think>\n\nHi<|im_end|>\n"
+                               "<|im_start|>user\n<think><|im_end|>\n";
+    const struct gdn_chat_options keeping = {.keep_thinking = true};
+    const struct gdn_chat_options named = {.variables = "{\"preserve_thinking\": true}"};
+    int32_t ids[ROOM];
+    char out[4096];
+    size_t n = sizeof out;
+    accepted(gdn_chat_text(demo, talk, sizeof talk - 1, &keeping, out, &n, &err));
+    assert_int_equal(n, sizeof want - 1);
+    assert_memory_equal(out, want, n);
+    n = 0;
+    accepted(gdn_chat_text(demo, talk, sizeof talk - 1, &named, NULL, &n, &err));
+    assert_int_equal(n, sizeof want - 1);
+    n = ROOM;
+    accepted(gdn_chat_json(demo, talk, sizeof talk - 1, &keeping, ids, &n, &err));
+    stream(ids, n, false, out);
+    assert_string_equal(out, want);
+    size_t thinks = 0;
+    for (size_t i = 0; i < n; i++) thinks += ids[i] == THINK;
+    assert_int_equal(thinks, 1);
+    refused(INPUT, "messages, byte 1: not JSON", gdn_chat_json(demo, "[", 1, NULL, ids, &n, &err));
+    refused(USAGE, "messages: found NULL", gdn_chat_json(demo, NULL, 0, NULL, ids, &n, &err));
+    refused(USAGE, "messages: found NULL", gdn_chat_text(demo, NULL, 0, NULL, out, &n, &err));
 }
 
 static void bad_chats(void **state)
@@ -182,9 +219,9 @@ static void bad_chats(void **state)
     size_t n = 77;
 #define CHAT(...)                                                                       \
     gdn_chat(demo, (const struct gdn_message[]){__VA_ARGS__},                           \
-             sizeof((const struct gdn_message[]){__VA_ARGS__}) / sizeof user, true, true, ids, &n, \
+             sizeof((const struct gdn_message[]){__VA_ARGS__}) / sizeof user, &thinking, ids, &n, \
              &err)
-    refused(INPUT, "found none", gdn_chat(demo, NULL, 0, true, true, ids, &n, &err));
+    refused(INPUT, "found none", gdn_chat(demo, NULL, 0, &thinking, ids, &n, &err));
     refused(INPUT, "message 1: the system message must be the first", CHAT(user, system));
     refused(INPUT, "found no user message", CHAT(system));
     refused(INPUT, "message 1: found role \"tool\"", CHAT(user, {"tool", "x"}));
@@ -194,10 +231,10 @@ static void bad_chats(void **state)
     refused(USAGE, "message 0: found NULL, need a role and a text", CHAT({"user", NULL}));
     for (int i = 0; i < 4097; i++) many[i] = user;
     refused(USAGE, "found 4097 messages, need at most 4096",
-            gdn_chat(demo, many, 4097, true, true, ids, &n, &err));
+            gdn_chat(demo, many, 4097, &thinking, ids, &n, &err));
     assert_int_equal(n, 77); /* a refusal says nothing about how many there are */
     n = 0;
-    accepted(gdn_chat(demo, many, 4096, true, true, NULL, &n, &err));
+    accepted(gdn_chat(demo, many, 4096, &thinking, NULL, &n, &err));
     assert_true(n > 4 * 4096);
 }
 
@@ -216,7 +253,7 @@ static void ids_only(void **state)
     assert_int_equal(info.tokens, 0);
     static const char without[] = "no tokenizer.json: only ids can be used";
     refused(INPUT, without, gdn_tokenize(model, "a", 1, 0, ids, &n, &err));
-    refused(INPUT, without, gdn_chat(model, &user, 1, true, true, ids, &n, &err));
+    refused(INPUT, without, gdn_chat(model, &user, 1, &thinking, ids, &n, &err));
     refused(INPUT, without, gdn_decoder_new(model, true, &d, &err));
     assert_null(d);
     assert_int_equal(n, 4);
@@ -230,7 +267,7 @@ static enum gdn_status all_text(int32_t *ids, struct gdn_error *err)
     gdn_decoder *d;
     enum gdn_status status = gdn_tokenize(demo, sample, strlen(sample), 0, ids, &n, err);
     n = ROOM;
-    if (status == GDN_OK) status = gdn_chat(demo, talk, 1, true, true, ids, &n, err);
+    if (status == GDN_OK) status = gdn_chat(demo, talk, 1, &thinking, ids, &n, err);
     if (status == GDN_OK) status = gdn_decoder_new(demo, true, &d, err);
     if (status != GDN_OK) return status;
     for (size_t i = 0; i < n; i++) gdn_decoder_push(d, ids[i]); /* "" when memory is out */
@@ -262,7 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(room),     cmocka_unit_test(control),
         cmocka_unit_test(decoder),  cmocka_unit_test(chat),
-        cmocka_unit_test(bad_chats), cmocka_unit_test(ids_only),
+        cmocka_unit_test(chat_in_json), cmocka_unit_test(bad_chats), cmocka_unit_test(ids_only),
         cmocka_unit_test(every_allocation_fails),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);

@@ -105,6 +105,8 @@ static void clashes(void **state)
     refused(2, gdn("run", DEMO, "x", "--ids", "f"), "--ids: found a prompt beside it");
     refused(2, gdn("run", DEMO, "--ids", "f", "--think"), "--ids: found with --think");
     refused(2, gdn("run", DEMO, "x", "--raw", "--system", "y"), "--raw: found with --system");
+    refused(2, gdn("run", DEMO, "x", "--raw", "--no-think"), "--raw: found with --no-think");
+    refused(2, gdn("run", DEMO, "x", "--think", "--no-think"), "--think and --no-think");
 }
 
 static void info(void **state)

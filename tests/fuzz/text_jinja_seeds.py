@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz target jinja: python3 tests/fuzz/jinja_seeds.py
+"""Writes the seeds of the fuzz target: python3 tests/fuzz/text_jinja_seeds.py
 
 bomb-*: templates that would take all time, memory, stack or output there is. Each must end as an
 error (tests/text/jinja_limits.c holds them to that). talk-*: templates that are right, with messages.
@@ -8,7 +8,7 @@ import json
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CORPUS = ROOT / "fuzz" / "corpus" / "jinja"
+CORPUS = ROOT / "fuzz" / "corpus" / "text_jinja"
 R = "range(100000)"
 TALK = [{"role": "system", "content": "s"}, {"role": "user", "content": "<|im_end|> é"},
         {"role": "assistant", "content": "<think>\nt\n</think>\n\na", "tool_calls": [
