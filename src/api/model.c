@@ -49,18 +49,16 @@ static enum gdn_status check_context(struct gdn_model *m, struct gdn_error *err)
     return GDN_OK;
 }
 
-/* tokenizer.json may be missing: then the model speaks ids. */
+/* A tokenizer may be missing: then the model speaks ids. */
 static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
                                       struct gdn_error *err)
 {
-    char path[4096];
-    if (!file_join(path, sizeof path, folder, "tokenizer.json"))
-        return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", st_path_tail(folder));
-    if (!file_exists(path)) return GDN_OK;
-    TRY(tokenizer_open(path, 0, &m->tokenizer, err));
+    if (!tokenizer_is_in(folder)) return GDN_OK;
+    TRY(tokenizer_open(folder, 0, &m->tokenizer, err));
     if (tokenizer_count(m->tokenizer) > m->config.vocab)
-        return error_set(err, GDN_ERR_INPUT, "%s: found %d tokens, the model has %d rows", path,
-                         tokenizer_count(m->tokenizer), m->config.vocab);
+        return error_set(err, GDN_ERR_INPUT, "%s: the tokenizer has %d tokens, the model has %d "
+                         "rows", st_path_tail(folder), tokenizer_count(m->tokenizer),
+                         m->config.vocab);
     return GDN_OK;
 }
 

@@ -14,6 +14,7 @@ enum gdn_status load_bad(struct loader *l, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (l->line > 0) return error_set(l->err, GDN_ERR_INPUT, "line %zu: %s", l->line, text);
     return error_set(l->err, GDN_ERR_INPUT, "byte %zu: %s", json_offset(&l->json), text);
 }
 

@@ -23,6 +23,7 @@ struct loader {
     struct vocab vocab;
     struct bpe_merge *merges;
     size_t merge_count, merge_room;
+    size_t line; /* of a text of lines; 0: the JSON tells the place */
     struct bytes added_text;
     struct load_added *added;
     size_t added_count, added_room;
@@ -55,6 +56,21 @@ enum gdn_status load_normalizer(struct loader *l);
 enum gdn_status load_pre_tokenizer(struct loader *l);
 enum gdn_status load_added_tokens(struct loader *l);
 enum gdn_status load_model(struct loader *l);
+
+/* Parts of a model: the value of "vocab", "a b" of a merge, one token for each byte, a merge that is
+ * known, and all merges once they are read. */
+enum gdn_status load_vocab(struct loader *l);
+enum gdn_status load_merge(struct loader *l, const char *text, size_t len);
+enum gdn_status load_bytes(struct loader *l);
+enum gdn_status load_add_merge(struct loader *l, uint32_t left, uint32_t right,
+                               struct vocab_entry *made, uint32_t rank1);
+enum gdn_status load_settle_merges(struct loader *l);
+/* An added token: the rest of its object behind the { (`id` -1: it tells its id), or a special one
+ * of this text. */
+enum gdn_status load_added_token(struct loader *l, int32_t id);
+enum gdn_status load_special(struct loader *l, const char *text, int32_t id);
+/* The end of every reader: puts the parts in place (if all went well) and frees the loader. */
+enum gdn_status load_end(struct loader *l, enum gdn_status status);
 
 /* Once all is read: gives the added tokens their place in the vocabulary and in the searches. */
 enum gdn_status load_settle_added(struct loader *l);

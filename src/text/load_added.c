@@ -56,10 +56,29 @@ static enum gdn_status read_added_key(struct loader *l, const struct json_token 
     return GDN_OK;
 }
 
-static enum gdn_status read_added(struct loader *l)
+static enum gdn_status keep(struct loader *l, const struct load_added *added)
+{
+    if (l->added_count == TOKENIZER_VOCAB_MAX) return load_bad(l, "too many added tokens");
+    struct load_added *grown =
+        load_grow(l->added, l->added_count, &l->added_room, sizeof *grown);
+    if (!grown) return load_no_memory(l);
+    l->added = grown;
+    l->added[l->added_count++] = *added;
+    return GDN_OK;
+}
+
+enum gdn_status load_special(struct loader *l, const char *text, int32_t id)
+{
+    const struct load_added added = {.at = l->added_text.len, .len = (uint32_t)strlen(text),
+                                     .id = id, .special = true};
+    bytes_add_text(&l->added_text, text);
+    return l->added_text.failed ? load_no_memory(l) : keep(l, &added);
+}
+
+enum gdn_status load_added_token(struct loader *l, int32_t id)
 {
     struct json_token key;
-    struct record r = {0};
+    struct record r = {.added.id = id, .has_id = id >= 0};
     bool more;
     for (;;) {
         TRY(load_key(l, &key, &more));
@@ -67,13 +86,7 @@ static enum gdn_status read_added(struct loader *l)
         TRY(read_added_key(l, &key, &r));
     }
     if (!r.has_id || !r.has_text) return load_bad(l, "an added token: need id and content");
-    if (l->added_count == TOKENIZER_VOCAB_MAX) return load_bad(l, "too many added tokens");
-    struct load_added *grown =
-        load_grow(l->added, l->added_count, &l->added_room, sizeof *grown);
-    if (!grown) return load_no_memory(l);
-    l->added = grown;
-    l->added[l->added_count++] = r.added;
-    return GDN_OK;
+    return keep(l, &r.added);
 }
 
 enum gdn_status load_added_tokens(struct loader *l)
@@ -85,7 +98,7 @@ enum gdn_status load_added_tokens(struct loader *l)
         TRY(load_item(l, &token, &more));
         if (!more) return GDN_OK;
         if (token.kind != JSON_OBJECT) return load_bad(l, "added_tokens: need objects");
-        TRY(read_added(l));
+        TRY(load_added_token(l, -1));
     }
 }
 

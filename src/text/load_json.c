@@ -92,12 +92,16 @@ enum gdn_status load_json(const char *json, size_t len, unsigned flags, struct t
     struct loader l = {.err = err, .flags = flags, .tok = tok};
     json_open(&l.json, json, len);
     alphabet_open(&l.alphabet);
-    enum gdn_status status = read_all(&l);
-    if (status == GDN_OK) status = load_settle_added(&l);
-    if (status == GDN_OK) status = order_by_id(&l);
-    vocab_close(&l.vocab);
-    mem_give(l.merges);
-    mem_give(l.added);
-    bytes_free(&l.added_text);
+    return load_end(&l, read_all(&l));
+}
+
+enum gdn_status load_end(struct loader *l, enum gdn_status status)
+{
+    if (status == GDN_OK) status = load_settle_added(l);
+    if (status == GDN_OK) status = order_by_id(l);
+    vocab_close(&l->vocab);
+    mem_give(l->merges);
+    mem_give(l->added);
+    bytes_free(&l->added_text);
     return status;
 }

@@ -67,7 +67,7 @@ static enum gdn_status read_vocab_entry(struct loader *l, const struct json_toke
     return load_no_memory(l);
 }
 
-static enum gdn_status read_vocab(struct loader *l)
+enum gdn_status load_vocab(struct loader *l)
 {
     struct json_token key;
     bool more;
@@ -77,6 +77,11 @@ static enum gdn_status read_vocab(struct loader *l)
         if (!more) break;
         TRY(read_vocab_entry(l, &key));
     }
+    return load_bytes(l);
+}
+
+enum gdn_status load_bytes(struct loader *l)
+{
     for (int byte = 0; byte < 256; byte++) {
         char one = (char)byte;
         struct vocab_entry *entry = vocab_find(&l->vocab, &one, 1, false);
@@ -107,43 +112,47 @@ static enum gdn_status add_merge(struct loader *l, uint32_t left, uint32_t right
                                  const struct written *whole)
 {
     char shown[64];
+    struct vocab_entry *entry = vocab_find(&l->vocab, whole->text, whole->len, false);
+    if (entry) return load_add_merge(l, left, right, entry, (uint32_t)l->merge_count + 1);
+    return load_bad(l, "merge %zu makes \"%s\", which is not in the vocabulary", l->merge_count,
+                    show_bytes(shown, sizeof shown, whole->text, whole->len));
+}
+
+enum gdn_status load_add_merge(struct loader *l, uint32_t left, uint32_t right,
+                               struct vocab_entry *made, uint32_t rank1)
+{
     if (l->merge_count == TOKENIZER_MERGES_MAX)
         return load_bad(l, "merges: need at most %d", TOKENIZER_MERGES_MAX);
-    struct vocab_entry *entry = vocab_find(&l->vocab, whole->text, whole->len, false);
-    if (!entry)
-        return load_bad(l, "merge %zu makes \"%s\", which is not in the vocabulary", l->merge_count,
-                        show_bytes(shown, sizeof shown, whole->text, whole->len));
     struct bpe_merge *merges =
         load_grow(l->merges, l->merge_count, &l->merge_room, sizeof *merges);
     if (!merges) return load_no_memory(l);
     l->merges = merges;
-    entry->merged = true;
-    merges[l->merge_count] = (struct bpe_merge){
-        .left = left, .right = right, .made = (uint32_t)entry->id,
-        .rank1 = (uint32_t)l->merge_count + 1};
-    l->merge_count++;
+    made->merged = true;
+    merges[l->merge_count++] = (struct bpe_merge){
+        .left = left, .right = right, .made = (uint32_t)made->id, .rank1 = rank1};
     return GDN_OK;
 }
 
 /* "a b": the alphabet has no space, so that the first one is the border. */
-static enum gdn_status read_merge_text(struct loader *l, const struct json_token *token)
+enum gdn_status load_merge(struct loader *l, const char *text, size_t len)
 {
-    char room[2 * WRITTEN_MAX + 2];
-    const char *text = token->text, *space;
-    size_t len = token->len;
     struct written whole = {.len = 0};
-    uint32_t left, right;
-    if (token->escaped) {
-        if (!json_text(token, room, sizeof room, &len))
-            return load_bad(l, "merge %zu: too long", l->merge_count);
-        text = room;
-    }
-    space = memchr(text, ' ', len);
+    uint32_t left = 0, right = 0;
+    const char *space = memchr(text, ' ', len);
     if (!space) return load_bad(l, "merge %zu: need two tokens", l->merge_count);
     size_t first = (size_t)(space - text);
     TRY(find_part(l, text, first, &whole, &left));
     TRY(find_part(l, space + 1, len - first - 1, &whole, &right));
     return add_merge(l, left, right, &whole);
+}
+
+static enum gdn_status read_merge_text(struct loader *l, const struct json_token *token)
+{
+    char room[2 * WRITTEN_MAX + 2];
+    size_t len;
+    if (!token->escaped) return load_merge(l, token->text, token->len);
+    if (json_text(token, room, sizeof room, &len)) return load_merge(l, room, len);
+    return load_bad(l, "merge %zu: too long", l->merge_count);
 }
 
 /* ["a", "b"], behind its opening bracket. */
@@ -181,6 +190,11 @@ static enum gdn_status read_merges(struct loader *l)
         else
             return load_bad(l, "merge %zu: need a string or a pair", l->merge_count);
     }
+    return load_settle_merges(l);
+}
+
+enum gdn_status load_settle_merges(struct loader *l)
+{
     int32_t byte_id[256];
     memcpy(byte_id, l->tok->bpe.byte_id, sizeof byte_id);
     if (!bpe_open(&l->tok->bpe, l->merge_count)) return load_no_memory(l);
@@ -242,7 +256,7 @@ enum gdn_status load_model(struct loader *l)
         have_vocab |= vocab;
         have_merges |= merge;
         if (vocab) {
-            TRY(read_vocab(l));
+            TRY(load_vocab(l));
         } else if (merge && have_vocab) {
             TRY(read_merges(l));
         } else if (merge) {

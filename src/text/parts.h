@@ -26,10 +26,21 @@ struct tokenizer {
     bool nfc;
     /* The added tokens: sought in the text as it is, sought in its normal form, and all of them. */
     struct added raw, normal, all;
+    /* Words that are a token although no merges lead there (tiktoken looks for whole words first). */
+    struct added words;
 };
 
-/* Fills zeroed parts from the text of a tokenizer.json; what is there after a failure is the
- * caller's to release. `flags` as in tokenizer_open. */
+/* These fill zeroed parts: from vocab.json, merges.txt and tokenizer_config.json; from tiktoken.model
+ * and tokenizer_config.json; from tokenizer.json. What is there after a failure is the caller's to
+ * release. `flags` as in tokenizer_open. */
+struct load_text {
+    const char *at;
+    size_t len;
+};
+enum gdn_status load_pair(struct load_text vocab, struct load_text merges, struct load_text config,
+                          unsigned flags, struct tokenizer *tok, struct gdn_error *err);
+enum gdn_status load_tiktoken(struct load_text ranks, struct load_text config, unsigned flags,
+                              struct tokenizer *tok, struct gdn_error *err);
 enum gdn_status load_json(const char *json, size_t len, unsigned flags, struct tokenizer *tok,
                           struct gdn_error *err);
 

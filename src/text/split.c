@@ -15,11 +15,13 @@ enum {
     HEAP_KIB = 32 << 10
 };
 
-/* White_Space for use inside a class, and the three things made of it. */
+/* White_Space for use inside a class, what is made of it, and letters that are not Han. */
 #define WS                                                                     \
     "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}" \
     "\\x{205F}\\x{3000}"
 #define SUFFIX "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define UPPER "(?:(?!\\p{sc:Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"
+#define LOWER "(?:(?!\\p{sc:Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"
 #define BLANKS "[" WS "]*[\\r\\n]+|[" WS "]+(?![^" WS "])|[" WS "]+"
 
 static const struct known {
@@ -40,6 +42,17 @@ static const struct known {
      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
      SUFFIX "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
      "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" BLANKS},
+    {"kimi",
+     "[\\p{Han}]+"
+     "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*"
+     "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+     "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+"
+     "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+     "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     "\\p{sc:Han}+"
+     "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" SUFFIX "?"
+     "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" SUFFIX "?"
+     "|\\p{N}{1,3}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" BLANKS},
     {"gpt-2", SPLIT_GPT2,
      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+"
      "|[" WS "]+(?![^" WS "])|[" WS "]+"},
@@ -101,17 +114,11 @@ static enum gdn_status compile(struct split *split, const char *pattern, size_t 
                      (const char *)why);
 }
 
-enum gdn_status split_open(const char *pattern, size_t len, bool allow_any, struct split **out,
-                           struct gdn_error *err)
+/* `pattern` counts only when none is known. */
+static enum gdn_status open_pattern(const struct known *known, const char *pattern, size_t len,
+                                    struct split **out, struct gdn_error *err)
 {
-    const struct known *known = find_known(pattern, len);
-    char shown[300];
     *out = NULL;
-    if (!known && !allow_any)
-        return error_set(err, GDN_ERR_UNSUPPORTED,
-                         "pre-tokenizer pattern \"%s\" is not a known one; --allow-any-pattern "
-                         "runs it all the same, with limits",
-                         show_bytes(shown, sizeof shown, pattern, len));
     struct split *split = mem_take(sizeof *split);
     if (!split) return error_set(err, GDN_ERR_MEMORY, "no memory for the pre-tokenizer");
     split->known = known;
@@ -132,6 +139,30 @@ enum gdn_status split_open(const char *pattern, size_t len, bool allow_any, stru
     if (known) pcre2_jit_compile(split->code, PCRE2_JIT_COMPLETE);
     *out = split;
     return GDN_OK;
+}
+
+enum gdn_status split_open(const char *pattern, size_t len, bool allow_any, struct split **out,
+                           struct gdn_error *err)
+{
+    const struct known *known = find_known(pattern, len);
+    char shown[300];
+    *out = NULL;
+    if (!known && !allow_any)
+        return error_set(err, GDN_ERR_UNSUPPORTED,
+                         "pre-tokenizer pattern \"%s\" is not a known one; --allow-any-pattern "
+                         "runs it all the same, with limits",
+                         show_bytes(shown, sizeof shown, pattern, len));
+    return open_pattern(known, pattern, len, out, err);
+}
+
+enum gdn_status split_open_known(const char *name, struct split **out, struct gdn_error *err)
+{
+    for (size_t i = 0; i < sizeof known_patterns / sizeof *known_patterns; i++) {
+        const struct known *known = &known_patterns[i];
+        if (strcmp(known->name, name) == 0) return open_pattern(known, NULL, 0, out, err);
+    }
+    *out = NULL;
+    return error_set(err, GDN_ERR_UNSUPPORTED, "no pre-tokenizer pattern is called %s", name);
 }
 
 void split_close(struct split *split)

@@ -23,6 +23,8 @@ struct split_run; /* one thread's place to match in */
 
 enum gdn_status split_open(const char *pattern, size_t len, bool allow_any, struct split **split,
                            struct gdn_error *err);
+/* One of the known patterns by its name. */
+enum gdn_status split_open_known(const char *name, struct split **split, struct gdn_error *err);
 void split_close(struct split *split);
 /* The pattern's name ("qwen3.5"), or "other". */
 const char *split_name(const struct split *split);

@@ -9,16 +9,50 @@
 /* From here on remembering words pays for clearing the memory of them. */
 enum { REMEMBER_FROM = 2048 };
 
-enum gdn_status tokenizer_parse(const char *json, size_t len, unsigned flags,
-                                struct tokenizer **out, struct gdn_error *err)
+enum { TEXTS_MAX = 3 };
+
+struct source {
+    struct load_text text[TEXTS_MAX];
+    unsigned flags;
+};
+
+typedef enum gdn_status load_parts(const struct source *source, struct tokenizer *tok,
+                                   struct gdn_error *err);
+
+static enum gdn_status load_from_json(const struct source *s, struct tokenizer *tok,
+                                      struct gdn_error *err)
 {
-    *out = NULL;
-    if (len > TOKENIZER_FILE_MAX)
-        return error_set(err, GDN_ERR_INPUT, "found %zu bytes, need at most %d", len,
-                         TOKENIZER_FILE_MAX);
+    return load_json(s->text[0].at, s->text[0].len, s->flags, tok, err);
+}
+
+static enum gdn_status load_from_pair(const struct source *s, struct tokenizer *tok,
+                                      struct gdn_error *err)
+{
+    return load_pair(s->text[0], s->text[1], s->text[2], s->flags, tok, err);
+}
+
+static enum gdn_status load_from_ranks(const struct source *s, struct tokenizer *tok,
+                                       struct gdn_error *err)
+{
+    return load_tiktoken(s->text[0], s->text[1], s->flags, tok, err);
+}
+
+/* The files a tokenizer may stand in, the first ones that are there. */
+static const struct files {
+    const char *name[TEXTS_MAX + 1];
+    load_parts *load;
+} known_files[] = {
+    {{"tokenizer.json"}, load_from_json},
+    {{"vocab.json", "merges.txt", "tokenizer_config.json"}, load_from_pair},
+    {{"tiktoken.model", "tokenizer_config.json"}, load_from_ranks},
+};
+
+static enum gdn_status build(load_parts *load, const struct source *source,
+                             struct tokenizer **out, struct gdn_error *err)
+{
     struct tokenizer *tok = mem_take(sizeof *tok);
     if (!tok) return error_set(err, GDN_ERR_MEMORY, "no memory for the tokenizer");
-    enum gdn_status status = load_json(json, len, flags, tok, err);
+    enum gdn_status status = load(source, tok, err);
     if (status != GDN_OK)
         tokenizer_close(tok);
     else
@@ -26,17 +60,58 @@ enum gdn_status tokenizer_parse(const char *json, size_t len, unsigned flags,
     return status;
 }
 
+enum gdn_status tokenizer_parse(const char *json, size_t len, unsigned flags,
+                                struct tokenizer **out, struct gdn_error *err)
+{
+    const struct source source = {.text = {{json, len}}, .flags = flags};
+    *out = NULL;
+    if (len > TOKENIZER_FILE_MAX)
+        return error_set(err, GDN_ERR_INPUT, "found %zu bytes, need at most %d", len,
+                         TOKENIZER_FILE_MAX);
+    return build(load_from_json, &source, out, err);
+}
+
+static const struct files *find_files(const char *folder)
+{
+    char path[4096];
+    for (size_t i = 0; i < sizeof known_files / sizeof *known_files; i++)
+        if (file_join(path, sizeof path, folder, known_files[i].name[0]) && file_exists(path))
+            return &known_files[i];
+    return NULL;
+}
+
+bool tokenizer_is_in(const char *folder) { return find_files(folder) != NULL; }
+
+static enum gdn_status open_folder(const char *folder, const struct files *files, unsigned flags,
+                                   struct tokenizer **tok, struct gdn_error *err)
+{
+    struct source source = {.flags = flags};
+    char path[4096], *text[TEXTS_MAX] = {NULL};
+    enum gdn_status status = GDN_OK;
+    for (int i = 0; files->name[i] && status == GDN_OK; i++) {
+        if (!file_join(path, sizeof path, folder, files->name[i]))
+            status = error_set(err, GDN_ERR_USAGE, "%.200s...: the name is too long", folder);
+        else
+            status = file_read(path, TOKENIZER_FILE_MAX, &text[i], &source.text[i].len, err);
+        source.text[i].at = text[i];
+    }
+    if (status == GDN_OK) {
+        status = build(files->load, &source, tok, err);
+        if (status != GDN_OK) error_prefix(err, "%s", files->name[1] ? folder : path);
+    }
+    for (int i = 0; i < TEXTS_MAX; i++) mem_give(text[i]);
+    return status;
+}
+
 enum gdn_status tokenizer_open(const char *path, unsigned flags, struct tokenizer **tok,
                                struct gdn_error *err)
 {
-    char inside[4096];
     char *json;
     size_t len;
     *tok = NULL;
     if (file_is_folder(path)) {
-        if (!file_join(inside, sizeof inside, path, "tokenizer.json"))
-            return error_set(err, GDN_ERR_USAGE, "%.200s...: the name is too long", path);
-        path = inside;
+        const struct files *files = find_files(path);
+        return open_folder(path, files ? files : &known_files[0], flags, tok, err);
     }
     TRY(file_read(path, TOKENIZER_FILE_MAX, &json, &len, err));
     enum gdn_status status = tokenizer_parse(json, len, flags, tok, err);
@@ -55,6 +130,7 @@ void tokenizer_close(struct tokenizer *tok)
     added_close(&tok->raw);
     added_close(&tok->normal);
     added_close(&tok->all);
+    added_close(&tok->words);
     mem_give(tok);
 }
 
@@ -113,9 +189,11 @@ static enum gdn_status no_memory(struct encoder *e, size_t len)
 /* Text in normal form and without control tokens. */
 static enum gdn_status encode_words(struct encoder *e, const char *text, size_t len)
 {
+    const struct added *words = &e->tok->words;
     for (size_t at = 0, end; at < len; at = end) {
         TRY(split_next(e->run, text, len, at, &end, e->err));
-        if (!bpe_encode(&e->tok->bpe, &e->work, (const unsigned char *)text + at, end - at, e->ids))
+        const int32_t id = words->count > 0 ? added_exact(words, text + at, end - at) : -1;
+        if (id >= 0 ? !ids_add(e->ids, id) : !bpe_encode(&e->tok->bpe, &e->work, (const unsigned char *)text + at, end - at, e->ids))
             return no_memory(e, end - at);
     }
     return GDN_OK;

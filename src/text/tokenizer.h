@@ -1,4 +1,4 @@
-/* tokenizer.h: text into token ids, exactly as the checkpoint's tokenizer.json says.
+/* tokenizer.h: text into token ids, exactly as the checkpoint's files say.
  *
  *   text ─ U+FFFD for bad bytes ─ control tokens out ─ NFC ─ split by pattern ─ BPE ─> ids
  *
@@ -32,9 +32,12 @@ enum {
     TOKENIZER_ANY_PATTERN = 1
 };
 
-/* `path` is a tokenizer.json or the folder it lies in. *tok is NULL after a failure. */
+/* `path` is a tokenizer.json, or a folder with one; or with vocab.json and merges.txt, or with
+ * tiktoken.model, each beside its tokenizer_config.json. *tok is NULL after a failure. */
 enum gdn_status tokenizer_open(const char *path, unsigned flags, struct tokenizer **tok,
                                struct gdn_error *err);
+/* Has the folder one of these? */
+bool tokenizer_is_in(const char *folder);
 /* The same from the text of a tokenizer.json, which is not kept. */
 enum gdn_status tokenizer_parse(const char *json, size_t len, unsigned flags,
                                 struct tokenizer **tok, struct gdn_error *err);
