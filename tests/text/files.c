@@ -243,11 +243,51 @@ static void ranks(void **state)
     tokenizer_close(tok);
 }
 
+/* ---- refusals ------------------------------------------------------------------------------------ */
+
+static void refuse(const char *says)
+{
+    struct tokenizer *tok;
+    struct gdn_error err = {0};
+    assert_int_not_equal(tokenizer_open(folder, 0, &tok, &err), GDN_OK);
+    assert_null(tok);
+    if (!strstr(err.text, says)) fail_msg("%s", err.text);
+}
+
+static void refuses_by_file_and_line(void **state)
+{
+    (void)state;
+    static const char *const configs[][2] = {
+        {CONFIG("LlamaTokenizer", ""), "tokenizer_config.json: tokenizer_class: found Llama"},
+        {"{}", "tokenizer_config.json: tokenizer_class: found none"},
+        {"[]", "tokenizer_config.json: byte "},
+        {CONFIG("Qwen2Tokenizer", "\"pretokenize_regex\":\"(a+)+$\","), "is not a known one"},
+        {"{\"added_tokens_decoder\":{\"x\":{}}}", "need ids from 0 to 1999999 as keys"},
+    };
+    write_ranks("{}");
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        put_text("tokenizer_config.json", configs[i][0]);
+        refuse(configs[i][1]);
+    }
+    put_text("tiktoken.model", "IQ== 0\nIg=x 1\n");
+    refuse("tiktoken.model: line 2: found \"Ig=x 1\"");
+    put_text("tiktoken.model", "IQ== 0\n");
+    refuse("tiktoken.model: line 2: vocab: no token for byte 0x00");
+    put_file("tokenizer_config.json", NULL, 0);
+    refuse("tokenizer_config.json");
+    write_pair(CONFIG("Qwen2Tokenizer", ""));
+    put_text("merges.txt", "#version: 0.2\na b\nab\n");
+    refuse("merges.txt: line 3: merge 1: need two tokens");
+    put_text("vocab.json", "{\"a\": 0");
+    refuse("vocab.json: byte 7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vocab_and_merges),
         cmocka_unit_test(ranks),
+        cmocka_unit_test(refuses_by_file_and_line),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
