@@ -22,7 +22,7 @@ struct loader {
     struct alphabet alphabet;
     struct vocab vocab;
     struct bpe_merge *merges;
-    size_t merge_count, merge_room;
+    size_t merge_count, merge_room, merge_hint;
     size_t line; /* of a text of lines; 0: the JSON tells the place */
     struct bytes added_text;
     struct load_added *added;

@@ -201,14 +201,16 @@ static enum gdn_status read_rank(struct loader *l, struct load_text line)
     const char *space = memchr(line.at, ' ', line.len);
     const size_t first = space ? (size_t)(space - line.at) : 0;
     const struct json_token number = {JSON_NUMBER, line.at + first + 1, line.len - first - 1, false};
-    show_bytes(shown, sizeof shown, line.at, line.len);
     if (!space || first > TOKENIZER_TOKEN_MAX || !base64_read(line.at, first, bytes, &len) ||
         len == 0 || number.len == 0 || strspn(number.text, "0123456789") < number.len ||
         !json_int(&number, 0, TOKENIZER_VOCAB_MAX - 1, &id))
-        return load_bad(l, "found \"%s\", need a token in base64, a blank and its rank", shown);
+        return load_bad(l, "found \"%s\", need a token in base64, a blank and its rank",
+                        show_bytes(shown, sizeof shown, line.at, line.len));
     switch (vocab_add(&l->vocab, bytes, len, false, (int32_t)id)) {
     case VOCAB_ADDED: return GDN_OK;
-    case VOCAB_TWICE: return load_bad(l, "token \"%s\" is there twice", shown);
+    case VOCAB_TWICE:
+        return load_bad(l, "token \"%s\" is there twice",
+                        show_bytes(shown, sizeof shown, line.at, line.len));
     case VOCAB_CROWDED: return load_bad(l, "the tokens were made to collide");
     case VOCAB_NO_MEMORY: break;
     }

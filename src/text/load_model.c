@@ -53,14 +53,16 @@ static enum gdn_status read_vocab_entry(struct loader *l, const struct json_toke
     TRY(token_text(l, key, room, &text, &len));
     TRY(read_written(l, text, len, &w));
     TRY(load_expect(l, JSON_NUMBER, "the id of a token", &value));
-    show_bytes(shown, sizeof shown, text, len);
     if (!json_int(&value, 0, TOKENIZER_VOCAB_MAX - 1, &id))
-        return load_bad(l, "the id of \"%s\": need 0 to %d", shown, TOKENIZER_VOCAB_MAX - 1);
+        return load_bad(l, "the id of \"%s\": need 0 to %d",
+                        show_bytes(shown, sizeof shown, text, len), TOKENIZER_VOCAB_MAX - 1);
     if (l->vocab.count == TOKENIZER_VOCAB_MAX)
         return load_bad(l, "vocabulary: need at most %d tokens", TOKENIZER_VOCAB_MAX);
     switch (vocab_add(&l->vocab, w.text, w.len, w.raw, (int32_t)id)) {
     case VOCAB_ADDED: return GDN_OK;
-    case VOCAB_TWICE: return load_bad(l, "token \"%s\" is there twice", shown);
+    case VOCAB_TWICE:
+        return load_bad(l, "token \"%s\" is there twice",
+                        show_bytes(shown, sizeof shown, text, len));
     case VOCAB_CROWDED: return load_bad(l, "the tokens were made to collide");
     case VOCAB_NO_MEMORY: break;
     }
@@ -112,7 +114,8 @@ static enum gdn_status add_merge(struct loader *l, uint32_t left, uint32_t right
                                  const struct written *whole)
 {
     char shown[64];
-    struct vocab_entry *entry = vocab_find(&l->vocab, whole->text, whole->len, false);
+    struct vocab_entry *entry =
+        vocab_find_near(&l->vocab, &l->merge_hint, whole->text, whole->len);
     if (entry) return load_add_merge(l, left, right, entry, (uint32_t)l->merge_count + 1);
     return load_bad(l, "merge %zu makes \"%s\", which is not in the vocabulary", l->merge_count,
                     show_bytes(shown, sizeof shown, whole->text, whole->len));

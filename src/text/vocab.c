@@ -12,10 +12,10 @@ static uint32_t hash_of(const char *text, size_t len, bool raw)
     return (uint32_t)hash_bytes(text, len) ^ (raw ? 0x55555555u : 0);
 }
 
-static bool is_it(const struct vocab *vocab, const struct vocab_entry *entry, uint32_t hash,
-                  const char *text, size_t len, bool raw)
+static bool is_it(const struct vocab *vocab, const struct vocab_entry *entry, const char *text,
+                  size_t len, bool raw)
 {
-    return entry->hash == hash && entry->len == len && entry->raw == raw &&
+    return entry->len == len && entry->raw == raw &&
            memcmp(vocab->text.at + entry->at, text, len) == 0;
 }
 
@@ -25,8 +25,10 @@ static size_t slot_of(const struct vocab *vocab, uint32_t hash, const char *text
 {
     size_t at = hash & vocab->mask;
     for (int probe = 0; probe < HASH_PROBE_MAX; probe++, at = (at + 1) & vocab->mask) {
-        uint32_t entry = vocab->slots[at];
-        if (entry == 0 || is_it(vocab, &vocab->entries[entry - 1], hash, text, len, raw)) return at;
+        const struct vocab_slot slot = vocab->slots[at];
+        if (slot.entry == 0) return at;
+        if (slot.hash == hash && is_it(vocab, &vocab->entries[slot.entry - 1], text, len, raw))
+            return at;
     }
     return SIZE_MAX;
 }
@@ -38,7 +40,7 @@ static enum vocab_added grow(struct vocab *vocab)
     struct vocab_entry *entries = mem_resize(vocab->entries, size);
     if (!entries) return VOCAB_NO_MEMORY;
     vocab->entries = entries;
-    uint32_t *slots = mem_take_array(2 * room, sizeof *slots);
+    struct vocab_slot *slots = mem_take_array(2 * room, sizeof *slots);
     if (!slots) return VOCAB_NO_MEMORY;
     mem_give(vocab->slots);
     vocab->slots = slots;
@@ -46,10 +48,10 @@ static enum vocab_added grow(struct vocab *vocab)
     vocab->room = room;
     for (size_t i = 0; i < vocab->count; i++) {
         size_t at = entries[i].hash & vocab->mask;
-        for (int probe = 0; slots[at] != 0; at = (at + 1) & vocab->mask) {
+        for (int probe = 0; slots[at].entry != 0; at = (at + 1) & vocab->mask) {
             if (++probe == HASH_PROBE_MAX) return VOCAB_CROWDED;
         }
-        slots[at] = (uint32_t)i + 1;
+        slots[at] = (struct vocab_slot){entries[i].hash, (uint32_t)i + 1};
     }
     return VOCAB_ADDED;
 }
@@ -63,12 +65,12 @@ enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bo
     }
     size_t slot = slot_of(vocab, hash, text, len, raw), at = vocab->text.len;
     if (slot == SIZE_MAX) return VOCAB_CROWDED;
-    if (vocab->slots[slot] != 0) return VOCAB_TWICE;
+    if (vocab->slots[slot].entry != 0) return VOCAB_TWICE;
     bytes_add(&vocab->text, text, len);
     if (vocab->text.failed) return VOCAB_NO_MEMORY;
     vocab->entries[vocab->count] = (struct vocab_entry){
         .at = (uint32_t)at, .hash = hash, .id = id, .len = (uint16_t)len, .raw = raw};
-    vocab->slots[slot] = (uint32_t)++vocab->count;
+    vocab->slots[slot] = (struct vocab_slot){hash, (uint32_t)++vocab->count};
     return VOCAB_ADDED;
 }
 
@@ -76,8 +78,18 @@ struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size
 {
     if (vocab->count == 0) return NULL;
     size_t slot = slot_of(vocab, hash_of(text, len, raw), text, len, raw);
-    if (slot == SIZE_MAX || vocab->slots[slot] == 0) return NULL;
-    return &vocab->entries[vocab->slots[slot] - 1];
+    if (slot == SIZE_MAX || vocab->slots[slot].entry == 0) return NULL;
+    return &vocab->entries[vocab->slots[slot].entry - 1];
+}
+
+struct vocab_entry *vocab_find_near(const struct vocab *vocab, size_t *hint, const char *text,
+                                    size_t len)
+{
+    struct vocab_entry *near = *hint < vocab->count ? &vocab->entries[*hint] : NULL;
+    if (!near || !is_it(vocab, near, text, len, false))
+        near = vocab_find(vocab, text, len, false);
+    if (near) *hint = (size_t)(near - vocab->entries) + 1;
+    return near;
 }
 
 void vocab_close(struct vocab *vocab)

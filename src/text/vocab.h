@@ -19,11 +19,16 @@ struct vocab_entry {
     bool merged;   /* some merge makes it */
 };
 
+/* The hash stands here too, so that passing over a slot touches nothing else. */
+struct vocab_slot {
+    uint32_t hash, entry; /* entry + 1, 0 for none */
+};
+
 struct vocab {
     struct bytes text;
     struct vocab_entry *entries;
     size_t count, room;
-    uint32_t *slots; /* entry + 1, 0 for none */
+    struct vocab_slot *slots;
     size_t mask;
 };
 
@@ -33,6 +38,10 @@ enum vocab_added { VOCAB_ADDED, VOCAB_TWICE, VOCAB_CROWDED, VOCAB_NO_MEMORY };
 enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bool raw, int32_t id);
 /* NULL when it is not there; good until the next vocab_add. */
 struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size_t len, bool raw);
+/* One that is not raw; *hint is where it may well be, and gets the place behind where it was: merges
+ * mostly stand in the order of the tokens they make. */
+struct vocab_entry *vocab_find_near(const struct vocab *vocab, size_t *hint, const char *text,
+                                    size_t len);
 void vocab_close(struct vocab *vocab);
 
 /* The alphabet of byte-level BPE: each byte is written as a printable code point below U+0144. */

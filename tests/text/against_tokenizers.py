@@ -107,7 +107,7 @@ def large(vocab, merges):
         if a + b not in vocab and len(a + b) < 24:
             vocab[a + b] = len(vocab)
             merges.append(f"{a} {b}")
-    return vocab, merges
+    return vocab, [merge.split(" ") for merge in merges]
 
 
 def first_difference(ours, theirs):
