@@ -5,7 +5,8 @@
 #include "base/memory.h"
 #include "text/load.h"
 
-enum { WORD = 40 };
+/* BYTES_A_TOKEN: of a file, with the merge that makes it. */
+enum { WORD = 40, BYTES_A_TOKEN = 80 };
 
 enum { HAVE_ADDED = 1, HAVE_NORMALIZER = 2, HAVE_PRE = 4, HAVE_POST = 8, HAVE_DECODER = 16,
        HAVE_MODEL = 32 };
@@ -91,6 +92,7 @@ enum gdn_status load_json(const char *json, size_t len, unsigned flags, struct t
 {
     struct loader l = {.err = err, .flags = flags, .tok = tok};
     json_open(&l.json, json, len);
+    l.vocab.expected = len / BYTES_A_TOKEN;
     alphabet_open(&l.alphabet);
     return load_end(&l, read_all(&l));
 }

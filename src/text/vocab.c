@@ -15,8 +15,10 @@ static uint32_t hash_of(const char *text, size_t len, bool raw)
 static bool is_it(const struct vocab *vocab, const struct vocab_entry *entry, const char *text,
                   size_t len, bool raw)
 {
-    return entry->len == len && entry->raw == raw &&
-           memcmp(vocab->text.at + entry->at, text, len) == 0;
+    const size_t head = len < VOCAB_HEAD ? len : VOCAB_HEAD;
+    if (entry->len != len || entry->raw != raw || memcmp(entry->head, text, head) != 0) return false;
+    return len == head ||
+           memcmp(vocab->text.at + entry->at + head, text + head, len - head) == 0;
 }
 
 /* The slot of the text, or the free one where it belongs; SIZE_MAX when too many fall together. */
@@ -36,6 +38,7 @@ static size_t slot_of(const struct vocab *vocab, uint32_t hash, const char *text
 static enum vocab_added grow(struct vocab *vocab)
 {
     size_t room = vocab->room ? 2 * vocab->room : 512, size;
+    while (!vocab->room && room < vocab->expected) room *= 2;
     if (!checked_mul(room, sizeof *vocab->entries, &size)) return VOCAB_NO_MEMORY;
     struct vocab_entry *entries = mem_resize(vocab->entries, size);
     if (!entries) return VOCAB_NO_MEMORY;
@@ -70,6 +73,7 @@ enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bo
     if (vocab->text.failed) return VOCAB_NO_MEMORY;
     vocab->entries[vocab->count] = (struct vocab_entry){
         .at = (uint32_t)at, .hash = hash, .id = id, .len = (uint16_t)len, .raw = raw};
+    memcpy(vocab->entries[vocab->count].head, text, len < VOCAB_HEAD ? len : VOCAB_HEAD);
     vocab->slots[slot] = (struct vocab_slot){hash, (uint32_t)++vocab->count};
     return VOCAB_ADDED;
 }

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "text/parts.h"
 
+enum { VOCAB_HEAD = 12 };
 struct vocab_entry {
     uint32_t at, hash;
     int32_t id;
@@ -17,6 +18,7 @@ struct vocab_entry {
     uint8_t flags; /* TOKEN_* */
     bool raw;      /* the text stands for itself: it is not written in the alphabet of bytes */
     bool merged;   /* some merge makes it */
+    char head[VOCAB_HEAD]; /* the begin of the text, where the cache has it already */
 };
 
 /* The hash stands here too, so that passing over a slot touches nothing else. */
@@ -28,6 +30,7 @@ struct vocab {
     struct bytes text;
     struct vocab_entry *entries;
     size_t count, room;
+    size_t expected; /* a guess that saves growing: the caller's, before the first vocab_add */
     struct vocab_slot *slots;
     size_t mask;
 };
