@@ -117,7 +117,8 @@ struct gdn_delta {
     struct gdn_array o;      /* [B, T, Hv, Dv] of the type of q, or f32 */
     struct gdn_array S1;     /* like S0, of its own type; may be S0; not given: not wanted */
     bool channel_gate, l2norm;
-    bool fast;               /* 64 rows and more may use bf16 products: 6e-3 relative error */
+    bool fast;               /* 64 rows and more may use bf16 products: 6e-3 relative error, 1e-2
+                                of gradients */
     double scale;            /* 0: 1 / sqrt(Dk) */
 };
 

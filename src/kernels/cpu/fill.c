@@ -55,4 +55,5 @@ void cpu_fill(struct device *device, uint32_t flags)
     if (flags & CPU_AVX512) {
         FILL_ISA(_avx512);
     }
+    if (flags & CPU_AMX && flags & CPU_AVX512_BF16) backward[OP_DELTA] = cpu_delta_backward_amx;
 }
