@@ -2,11 +2,6 @@
  * sequence alone, segments; and what it costs in memory. */
 #include "ops/delta_problem.h"
 
-static bool same_bits(const struct problem *p, int i, const double *a, const double *b)
-{
-    return memcmp(a, b, (size_t)elements(p, i) * sizeof *a) == 0;
-}
-
 /* A hundred runs, with one thread and with three. */
 static void runs_holds(struct ways *w, struct verdict *v)
 {
@@ -31,31 +26,6 @@ static void runs_holds(struct ways *w, struct verdict *v)
 }
 EVERY_ISA(runs)
 
-/* Sequence b of a problem as one of its own; `from` and `to`: rows of it. */
-static bool part_open(struct problem *part, const struct problem *of, int b, int from, int to,
-                      struct verdict *v)
-{
-    struct shape s = of->shape;
-    const int length[] = {to - from};
-    s.B = 1;
-    if (!problem_open(part, &s, length, v)) return false;
-    for (int i = 0; i < TENSORS; i++) {
-        const bool rows = i != S0 && i != S1;
-        const int64_t each = elements(of, i) / (rows ? of->shape.T : of->shape.B);
-        const int64_t first = rows ? of->start[b] + from : b;
-        memcpy(part->value[i], of->value[i] + first * each,
-               (size_t)elements(part, i) * sizeof(double));
-    }
-    return true;
-}
-
-/* The part's share of the whole problem's answer. */
-static const double *share(const struct problem *of, const struct answer *a, int b, int from, int i)
-{
-    const int64_t each = elements(of, i) / (i == S0 ? of->shape.B : of->shape.T);
-    return a->grad[i] + (i == S0 ? b : of->start[b] + from) * each;
-}
-
 /* Each sequence of a batch as it is alone; and a NaN in one leaves the others alone. */
 static void alone_holds(struct ways *w, struct verdict *v)
 {
@@ -73,9 +43,9 @@ static void alone_holds(struct ways *w, struct verdict *v)
                 if (b == 2 || !part_open(&part, &p, b, 0, length[b], v)) continue;
                 if (solve(&part, &way->one, &own, v))
                     for (int i = 0; i < INPUTS; i++) {
-                        EXPECT(v, same_bits(&part, i, own.grad[i], share(&p, &all, b, 0, i)),
+                        EXPECT(v, same_bits(&part, i, own.grad[i], share_of(&p, &all, b, 0, i)),
                                "%s (%s) of sequence %d differs in a batch", names[i], way->name, b);
-                        EXPECT(v, same_bits(&part, i, own.grad[i], share(&p, &spoilt, b, 0, i)),
+                        EXPECT(v, same_bits(&part, i, own.grad[i], share_of(&p, &spoilt, b, 0, i)),
                                "%s (%s) of sequence %d meets a NaN of another", names[i], way->name,
                                b);
                     }
@@ -112,7 +82,7 @@ static void cut_at(struct way *way, const struct problem *p, const struct answer
     for (int i = 0; i < 2 * INPUTS; i++) {
         const int half = i / INPUTS, g = i % INPUTS;
         if (!got[half].grad[g] || (g == S0 && half == 1)) continue;
-        const double *want = share(p, whole, 0, half ? cut : 0, g), *found = got[half].grad[g];
+        const double *want = share_of(p, whole, 0, half ? cut : 0, g), *found = got[half].grad[g];
         const struct tensor t = tensor_like(&part[half], g, DTYPE_F32, NULL);
         snprintf(name, sizeof name, "%s (%s, cut at %d)", names[g], way->name, cut);
         verdict_compare(v, name, &t, found, want,

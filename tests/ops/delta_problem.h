@@ -1,5 +1,6 @@
 /* delta_problem.h: problems for op_delta and their answers by any device: forward and backward on
- * dense calls, forward on slots. For delta_grad.c, delta_grad_bits.c and delta_hostile.c. */
+ * dense calls, forward on slots. For delta_grad.c, delta_grad_bits.c, delta_amx_backward.c and
+ * delta_hostile.c. */
 #ifndef OPS_DELTA_PROBLEM_H
 #define OPS_DELTA_PROBLEM_H
 
@@ -23,6 +24,7 @@ struct problem {
     struct shape shape;
     int32_t start[SEQUENCES + 1], slot[SEQUENCES];
     double *value[TENSORS]; /* of o and S1: their gradients; NULL is none */
+    bool fast;
 };
 
 struct answer {
@@ -163,7 +165,8 @@ static inline void lay_problem(struct laid *l, const struct problem *p, struct s
                             .slot = p->shape.absent ? p->slot : NULL};
     struct tensor *t = l->t;
     l->args = (struct delta_args){.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G], .beta = &t[BETA],
-                                  .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &l->rows};
+                                  .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &l->rows,
+                                  .fast = p->fast};
 }
 
 static inline void laid_close(struct laid *l)
@@ -205,6 +208,37 @@ static inline bool solve_forward(const struct problem *p, struct station *at, st
     if (fine) a->o = laid_fetch(&l, p, O), a->S1 = laid_fetch(&l, p, S1);
     laid_close(&l);
     return fine;
+}
+
+static inline bool same_bits(const struct problem *p, int i, const double *a, const double *b)
+{
+    return memcmp(a, b, (size_t)elements(p, i) * sizeof *a) == 0;
+}
+
+/* Rows from .. to of sequence b as a problem of its own. */
+static inline bool part_open(struct problem *part, const struct problem *of, int b, int from,
+                             int to, struct verdict *v)
+{
+    struct shape s = of->shape;
+    s.B = 1;
+    if (!problem_open(part, &s, (const int[]){to - from}, v)) return false;
+    part->fast = of->fast;
+    for (int i = 0; i < TENSORS; i++) {
+        const bool rows = i != S0 && i != S1;
+        const int64_t each = elements(of, i) / (rows ? of->shape.T : of->shape.B);
+        const int64_t first = rows ? of->start[b] + from : b;
+        memcpy(part->value[i], of->value[i] + first * each,
+               (size_t)elements(part, i) * sizeof(double));
+    }
+    return true;
+}
+
+/* Where such a part's answer begins in the whole one's. */
+static inline const double *share_of(const struct problem *whole, const struct answer *a, int b,
+                                     int from, int i)
+{
+    const int64_t each = elements(whole, i) / (i == S0 ? whole->shape.B : whole->shape.T);
+    return a->grad[i] + (i == S0 ? b : whole->start[b] + from) * each;
 }
 
 /* Within `share` of the largest entry of each gradient, five times that for g. */
