@@ -246,7 +246,7 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
 
 int main(int argc, char **argv)
 {
-    const double limit = argc > 2 ? atof(argv[2]) : 1.0;
+    const double limit = argc > 2 ? atof(argv[2]) : 0.6;
     if (argc > 3 || (argc > 1 && argv[1][0] == '-') || limit <= 0) {
         fputs("gdn-bench-delta [part of a row's first four columns [seconds a row]]\n", stderr);
         return 2;
