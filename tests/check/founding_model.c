@@ -274,11 +274,13 @@ static bool talk(int32_t *ids, size_t windows)
     bool good = tale_open(&t, GDN_F32, GDN_F32);
     for (size_t w = 0; w < windows && good; w++) {
         const struct gdn_message message = {"user", question[w % 4]};
+        const struct gdn_chat_options chat = {.answer = true, .think = GDN_THINK_OFF};
         const struct gdn_sampling how = {.temperature = 1, .seed = w};
         size_t n = WINDOW;
         int32_t *at = ids + w * WINDOW;
-        good = tale_again(&t) && gdn_chat(t.model, &message, 1, true, false, at, &n, &t.err) ==
-                                     GDN_OK && gdn_session_feed(t.session, at, n, &t.err) == GDN_OK;
+        good = tale_again(&t) &&
+               gdn_chat(t.model, &message, 1, &chat, at, &n, &t.err) == GDN_OK &&
+               gdn_session_feed(t.session, at, n, &t.err) == GDN_OK;
         for (; good && n < WINDOW; n++)
             good = gdn_session_sample(t.session, &how, at + n, &t.err) == GDN_OK &&
                    gdn_session_feed(t.session, at + n, 1, &t.err) == GDN_OK;

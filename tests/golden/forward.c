@@ -11,7 +11,10 @@
 #include "formats/safetensors.h"
 #include "gdn/gdn.h"
 
-static const char *const models[] = {"q35-r1-tied", "q35-r2-untied", "q35-r4-odd", "q35-k2-f16"};
+static const char *const models[] = {
+    "q35-r1-tied",    "q35-r2-untied", "q35-r4-odd", "q35-k2-f16", "q35-mlx",      "q35moe-stacked",
+    "q35moe-experts", "next-grouped",  "next-plain", "kimi-state", "kimi-released", "kimi-groups",
+    "kimi-saved",     "kimi-mlx",      "olmo-state", "olmo-saved", "olmo-released", "olmo-rope"};
 
 struct golden {
     struct safetensors file;

@@ -11,7 +11,8 @@
 #include "stage/tiny.h"
 #include "train/adamw.h"
 
-static const char *const models[] = {"q35-r1-tied", "q35-r2-untied"};
+static const char *const models[] = {"q35-r1-tied",  "q35-r2-untied", "q35moe-stacked",
+                                     "next-grouped", "kimi-released", "olmo-released"};
 
 static double gradient_at(const struct param *p, int64_t i)
 {
@@ -19,26 +20,46 @@ static double gradient_at(const struct param *p, int64_t i)
                                           : (double)((const float *)p->gradient.data)[i];
 }
 
-/* Largest error of the stored entries of one gradient, and of its norm, each as a share of the
- * largest entry (of the norm). Large tensors are stored as their first rows. */
-static double worst_of(const struct param *p, const struct safetensors *file, const char *prefix)
+/* A parameter's stretch that is one tensor of the checkpoint: its gradient's norm and the stored
+ * entries against torch's, each error as a share of the largest entry (of the norm). Large tensors
+ * are stored as their first rows. A tensor that torch does not train has no gradient here either. */
+static double worst_stretch(const struct param *p, int64_t first, int64_t n, const char *tensor,
+                            const struct safetensors *file, const char *prefix)
 {
     char name[300];
-    double norm = 0, largest = 0, worst = 0;
-    for (int64_t i = 0; i < p->n; i++) {
+    double norm = 0, largest = 0;
+    for (int64_t i = first; i < first + n; i++) {
         const double g = gradient_at(p, i);
         norm += g * g;
         if (fabs(g) > largest) largest = fabs(g);
     }
-    snprintf(name, sizeof name, "%sgradnorm.%s", prefix, p->name);
+    if (strstr(tensor, "e_score_correction_bias")) return largest;
+    snprintf(name, sizeof name, "%sgradnorm.%s", prefix, tensor);
     const double want = (double)tiny_f32(tiny_entry(file, name), 0);
-    worst = fabs(sqrt(norm) - want) / want;
-    snprintf(name, sizeof name, "%sgrad.%s", prefix, p->name);
+    double worst = fabs(sqrt(norm) - want) / want;
+    snprintf(name, sizeof name, "%sgrad.%s", prefix, tensor);
     const struct st_entry *e = safetensors_find(file, name);
     for (size_t i = 0; e && i < e->bytes / 4; i++) {
-        const double d = fabs(gradient_at(p, (int64_t)i) - (double)tiny_f32(e, i)) / largest;
+        const double d = fabs(gradient_at(p, first + (int64_t)i) - (double)tiny_f32(e, i)) / largest;
         if (!(d <= worst)) worst = d;
     }
+    return worst;
+}
+
+/* A parameter may be several tensors of the checkpoint, one after another. */
+static double worst_of(const struct param *p, const struct weight *w,
+                       const struct safetensors *file, const char *prefix)
+{
+    double worst = 0;
+    int64_t first = 0;
+    for (int i = 0; i < w->origins; i++) {
+        const struct st_entry *e = w->origin[i]->entry;
+        const int64_t n = (int64_t)(e->bytes / st_dtype_size(e->dtype));
+        const double d = worst_stretch(p, first, n, e->name, file, prefix);
+        if (!(d <= worst)) worst = d;
+        first += n;
+    }
+    assert_int_equal(first, p->n);
     return worst;
 }
 
@@ -60,7 +81,8 @@ static void gradients(const char *device, enum dtype compute, double limit)
             const double loss = tiny_loss(&t, &batch, false);
             double worst = 0;
             for (int32_t i = 0; i < t.params.count; i++) {
-                const double d = worst_of(&t.params.list[i], &file, prefix[k]);
+                const double d = worst_of(&t.params.list[i], &t.weights.list[i], &file,
+                                          prefix[k]);
                 if (!(d <= limit)) print_message("%s: %.2e\n", t.params.list[i].name, d);
                 if (!(d <= worst)) worst = d;
             }
