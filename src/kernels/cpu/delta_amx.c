@@ -1,8 +1,9 @@
 /* delta_amx.c: the gated delta rule in chunks of 64 rows, on AMX tiles. docs/kernels/delta_amx.md. */
 #include "kernels/cpu/delta_amx.h"
 
-#include "kernels/cpu/delta_amx_strip.h"
+#include "kernels/cpu/delta_amx_channel.h"
 #include "kernels/cpu/delta_amx_gate.h"
+#include "kernels/cpu/delta_amx_strip.h"
 
 /* ---- work memory ------------------------------------------------------------------------------ */
 
@@ -30,137 +31,135 @@ static void lay_chunk(struct chunk *c, struct shelf *s, size_t steps)
     c->decay = shelf_take(s, 32 * steps * sizeof(float));
 }
 
-static size_t lay(struct amx *m, void *base, bool channel)
+static void lay_channels(struct channels *h, struct shelf *s, size_t steps)
+{
+    const size_t row = 32 * steps * sizeof(float);
+    h->rate = shelf_take(s, 16 * row);
+    float **const rows[] = {&h->block, &h->since, &h->back, &h->product};
+    for (size_t i = 0; i < 4; i++) *rows[i] = shelf_take(s, row);
+    for (int i = 0; i < ROW_BLOCKS; i++) h->far[i] = shelf_take(s, row);
+    h->k = shelf_take(s, steps * TILE_SIZE);
+    h->q = shelf_take(s, steps * TILE_SIZE);
+    h->turn = shelf_take(s, TILE_SIZE);
+    h->columns = shelf_take(s, 4 * steps * TILE_SIZE);
+}
+
+static size_t lay(struct amx *m, void *base)
 {
     struct shelf s = {.base = base};
-    const size_t steps = (size_t)m->steps, Dk = (size_t)m->Dk, Dv = (size_t)m->Dv;
+    const size_t steps = (size_t)m->steps, values = BATCH_ROWS * (size_t)m->Dv * dtype_size(m->dtype);
     for (int i = 0; i < 3; i++) m->tile[i] = shelf_take(&s, 4 * TILE_SIZE);
     m->w = shelf_take(&s, 2 * TILE_SIZE);
     m->x = shelf_take(&s, 4 * TILE_SIZE);
     for (int i = 0; i < BATCH; i++) lay_chunk(&m->chunk[i], &s, steps);
-    m->state = shelf_take(&s, Dk * Dv * sizeof *m->state);
+    m->state = shelf_take(&s, (size_t)m->Dk * (size_t)m->Dv * sizeof *m->state);
     m->kT = shelf_take(&s, 4 * steps * TILE_SIZE);
     m->gram = shelf_take(&s, 8 * TILE_SIZE);
     m->solve = shelf_take(&s, 8 * TILE_SIZE);
     m->inverse = shelf_take(&s, 4 * TILE_SIZE);
     float **const rows[] = {&m->alpha, &m->beta, &m->since, &m->until};
     for (size_t i = 0; i < 4; i++) *rows[i] = shelf_take(&s, AMX_CHUNK * sizeof(float));
-    m->q_stage = shelf_take(&s, AMX_CHUNK * Dk * sizeof(uint16_t));
-    m->k_stage = shelf_take(&s, AMX_CHUNK * Dk * sizeof(uint16_t));
-    m->v_stage = shelf_take(&s, AMX_CHUNK * Dv * sizeof(float));
-    m->o_stage = shelf_take(&s, AMX_CHUNK * Dv * sizeof(float));
-    m->g_stage = shelf_take(&s, AMX_CHUNK * (channel ? Dk : 1) * sizeof(float));
+    m->q = shelf_take(&s, steps * TILE_SIZE);
+    m->k = shelf_take(&s, steps * TILE_SIZE);
+    char **const stages[] = {&m->v, &m->o, &m->left};
+    for (size_t i = 0; i < 3; i++) *stages[i] = shelf_take(&s, values);
+    if (m->head->channel) lay_channels(&m->channels, &s, steps);
     return s.used;
 }
 
-size_t amx_work_bytes(int Dk, int Dv, bool channel)
+static struct amx amx_of(const struct amx_head *h)
 {
-    struct amx m = {.Dk = Dk, .Dv = Dv, .steps = Dk / 32};
-    return lay(&m, NULL, channel);
+    const bool half = h->v.dtype == DTYPE_BF16 && h->o.dtype == DTYPE_BF16;
+    return (struct amx){.head = h, .Dk = h->Dk, .Dv = h->Dv, .steps = h->Dk / 32,
+                        .strips = h->Dv / STRIP_WIDE, .S = h->S,
+                        .dtype = half ? DTYPE_BF16 : DTYPE_F32};
 }
 
-/* ---- a chunk's inputs ------------------------------------------------------------------------ */
+size_t amx_work_bytes(const struct amx_head *head)
+{
+    struct amx m = amx_of(head);
+    return lay(&m, NULL);
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static struct amx_rows rows_from(const struct amx_rows *r, int64_t row)
 {
     struct amx_rows at = *r;
-    at.data = (char *)r->data + row * r->stride * (int64_t)dtype_size(r->dtype);
+    at.data = row_at(r, row);
     return at;
 }
 
-/* `count` rows as bf16, zeros after them. */
-static const uint16_t *stage_keys(uint16_t *to, const struct amx_rows *from, int count, int Dk)
+/* One number a row, `none` from `count` rows on. */
+static void enter_column(float *to, const struct amx_rows *from, int count, float none)
 {
-    for (int i = 0; i < AMX_CHUNK; i++)
-        for (int d = 0; d < Dk; d += 32) {
-            __m512 x = _mm512_setzero_ps(), y = x;
-            if (i < count) {
-                x = load16(row_at(from, i, d), from->dtype, 0);
-                y = load16(row_at(from, i, d), from->dtype, 16);
-            }
-            store32(to + i * Dk + d, DTYPE_BF16, 0, x, y);
-        }
-    return to;
-}
-
-static struct amx_rows stage_wide(float *to, const struct amx_rows *from, int count, int width)
-{
-    memset(to, 0, sizeof(float) * AMX_CHUNK * (size_t)width);
-    for (int i = 0; i < count; i++)
-        for (int d = 0; d < width; d++) {
-            const char *at = row_at(from, i, d);
-            if (from->dtype == DTYPE_F32) {
-                memcpy(to + i * width + d, at, sizeof *to);
-            } else {
-                uint16_t half;
-                memcpy(&half, at, sizeof half);
-                to[i * width + d] = bf16_to_f32(half);
-            }
-        }
-    return (struct amx_rows){.data = to, .stride = width, .dtype = DTYPE_F32};
-}
-
-/* Points m and c at `count` rows from `row` on: in place, or copied where tiles cannot read them. */
-static void enter_chunk(struct amx *m, struct chunk *c, const struct amx_head *h, int64_t row,
-                        int count)
-{
-    const struct amx_rows q = rows_from(&h->q, row), k = rows_from(&h->k, row);
-    const struct amx_rows beta = rows_from(&h->beta, row);
-    c->v = rows_from(&h->v, row);
-    c->o = rows_from(&h->o, row);
-    m->g = rows_from(&h->g, row);
-    memset(m->beta, 0, AMX_CHUNK * sizeof(float));
-    for (int i = 0; i < count; i++) memcpy(m->beta + i, row_at(&beta, i, 0), sizeof(float));
-    if (count == AMX_CHUNK && q.dtype == DTYPE_BF16 && k.dtype == DTYPE_BF16 &&
-        q.stride == k.stride) {
-        m->q = q.data, m->k = k.data;
-        m->qk_bytes = (size_t)k.stride * sizeof *m->k;
-    } else {
-        m->q = stage_keys(m->q_stage, &q, count, m->Dk);
-        m->k = stage_keys(m->k_stage, &k, count, m->Dk);
-        m->qk_bytes = (size_t)m->Dk * sizeof *m->k;
+    for (int i = 0; i < AMX_CHUNK; i++) {
+        to[i] = none;
+        if (i < count) memcpy(to + i, row_at(from, i), sizeof *to);
     }
-    if (count == AMX_CHUNK) return;
-    c->v = stage_wide(m->v_stage, &c->v, count, m->Dv);
-    m->g = stage_wide(m->g_stage, &m->g, count, h->channel ? m->Dk : 1);
-    c->o = (struct amx_rows){.data = m->o_stage, .stride = m->Dv, .dtype = DTYPE_F32};
+    for (int i = 0; i < AMX_CHUNK; i += 16) _mm512_store_ps(to + i, clean(_mm512_load_ps(to + i)));
 }
 
-static void leave_part(const struct amx *m, const struct amx_head *h, int64_t row, int count)
+/* Coefficients and values of chunk i of the batch: `count` rows from `row` on. */
+static void enter_chunk(struct amx *m, int i, int64_t row, int count)
 {
-    const struct amx_rows o = rows_from(&h->o, row);
-    for (int i = 0; i < count; i++)
-        for (int d = 0; d < m->Dv; d += 32) {
-            const float *from = m->o_stage + i * m->Dv + d;
-            store32((char *)row_at(&o, i, d), o.dtype, 0, _mm512_load_ps(from),
-                    _mm512_load_ps(from + 16));
-        }
-}
-
-/* Chunks from `row` on, as many as a batch holds, a part of a chunk alone; returns the rows done. */
-static int64_t run_batch(struct amx *m, const struct amx_head *h, int64_t row)
-{
-    int64_t left = h->rows - row;
-    int chunks = 0, count = left < AMX_CHUNK ? (int)left : AMX_CHUNK;
-    for (; chunks < BATCH && left >= count; chunks++, left -= count, row += count) {
-        enter_chunk(m, &m->chunk[chunks], h, row, count);
-        prepare_gate(m, &m->chunk[chunks]);
+    const struct amx_head *h = m->head;
+    const struct chunk *c = &m->chunk[i];
+    const struct amx_rows g = rows_from(&h->g, row), beta = rows_from(&h->beta, row);
+    __m512 keep[ROW_BLOCKS];
+    for (int r = 0; r < AMX_CHUNK; r++)
+        enter_values(m, r < count ? row_at(&h->v, row + r) : NULL, i * AMX_CHUNK + r);
+    enter_column(m->beta, &beta, count, 0.0f);
+    if (!h->channel) {
+        enter_column(m->alpha, &g, count, 0.0f);
+        gate_decays(m, c);
     }
-    for (int strip = 0; strip < m->Dv / STRIP_WIDE; strip++) run_strip(m, chunks, strip);
-    if (count < AMX_CHUNK) leave_part(m, h, row - count, count);
-    return (int64_t)chunks * count;
+    for (int b = 0; b < ROW_BLOCKS; b++) {
+        const int64_t at = row + 16 * b;
+        const int rows = count - 16 * b;
+        const struct amx_rows q = rows_from(&h->q, at), k = rows_from(&h->k, at);
+        const struct amx_rows block_g = rows_from(&h->g, at);
+        enter_keys(m->q, &q, rows, m->steps);
+        enter_keys(m->k, &k, rows, m->steps);
+        if (h->channel)
+            channel_block(m, c, &block_g, rows, b);
+        else
+            gate_block(m, c, b, keep);
+    }
+    if (h->channel) channel_out(m, c);
+    make_inverse(m, c);
+}
+
+/* A batch, and the outputs of the one before. */
+static void run_batch(struct amx *m)
+{
+    const int64_t begin = m->row, left = m->head->rows - begin;
+    const int rows = left < BATCH_ROWS ? (int)left : BATCH_ROWS;
+    const int chunks = (rows + AMX_CHUNK - 1) / AMX_CHUNK;
+    for (int i = 0; i < chunks; i++) {
+        const int count = rows - i * AMX_CHUNK;
+        enter_chunk(m, i, begin + i * AMX_CHUNK, count < AMX_CHUNK ? count : AMX_CHUNK);
+    }
+    m->row = begin + rows;
+    for (int strip = 0; strip < m->strips; strip++) run_strip(m, chunks, strip);
+    for (int r = chunks * AMX_CHUNK; r < m->left_rows; r++) leave_values(m, r);
+    char *const now = m->o;
+    m->o = m->left, m->left = now;
+    m->left_row = begin, m->left_rows = rows;
 }
 
 void delta_chunks_amx(const struct amx_head *h)
 {
     enum { FLUSH = 0x8040 }; /* denormals are zero: tiles do so anyway, and vectors trap on them */
-    struct amx m = {.Dk = h->Dk, .Dv = h->Dv, .steps = h->Dk / 32, .S = h->S};
-    lay(&m, h->work, h->channel);
+    struct amx m = amx_of(h);
+    lay(&m, h->work);
     const unsigned modes = _mm_getcsr();
     _mm_setcsr(modes | FLUSH);
     tile_open();
-    pack_state(&m);
-    for (int64_t row = 0; row < h->rows;) row += run_batch(&m, h, row);
+    enter_state(&m);
+    while (m.row < h->rows) run_batch(&m);
+    for (int r = 0; r < m.left_rows; r++) leave_values(&m, r);
+    leave_state(&m);
     tile_close();
     _mm_setcsr(modes);
 }

@@ -17,20 +17,20 @@ enum { AMX_CHUNK = 64 };
 struct amx_rows {
     void *data;
     int64_t stride;
-    enum dtype dtype; /* f32 or bf16; of g and beta f32 */
+    enum dtype dtype; /* f32, bf16 or f16; of g and beta f32 */
 };
 
-/* `rows` tokens of one head; v and o of one dtype. Dk and Dv: multiples of 32. */
+/* `rows` tokens of one head. Dk and Dv: multiples of 32. */
 struct amx_head {
     struct amx_rows q, k, v, g, beta, o;
     int64_t rows;
     int Dk, Dv;
     bool channel; /* g has Dk entries a row, and not one */
     float *S;     /* strips [Dv/32][Dk][32], in and out */
-    void *work;   /* amx_work_bytes(), aligned to 64 */
+    void *work;   /* amx_work_bytes() of a head of these widths, dtypes and gates; aligned to 64 */
 };
 
-size_t amx_work_bytes(int Dk, int Dv, bool channel);
+size_t amx_work_bytes(const struct amx_head *head);
 
 /* o of the rows and S after them. The thread's tiles and floating-point modes are its own again
  * afterwards. */

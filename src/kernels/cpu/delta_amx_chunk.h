@@ -2,7 +2,9 @@
  * inputs, its coefficients as tile operands, the state as operand. Steps: Dk / 32.
  *
  * A tiles hold 16 rows of 32 entries, B tiles 16 pairs of 16 columns; tile n stands at n * 512
- * halves. Row blocks b and column blocks of tokens: 0..3, 16 tokens each. */
+ * halves. Row blocks b and column blocks j of tokens: 0..3, 16 tokens each. The 32 value columns of a
+ * strip are two tiles of 16, the even ones and the odd ones: as the halves of a dword they come
+ * apart and together again without crossing lanes. */
 #ifndef KERNELS_CPU_DELTA_AMX_CHUNK_H
 #define KERNELS_CPU_DELTA_AMX_CHUNK_H
 
@@ -10,10 +12,12 @@
 #include "kernels/cpu/delta_amx_pack.h"
 
 enum { HALF_CHUNK = 32, ROW_BLOCKS = 4, STRIP_WIDE = 32, BATCH = 4 };
+enum { BATCH_ROWS = BATCH * AMX_CHUNK };
+
+#define TILE_AT(base, n) ((base) + (size_t)(n) * TILE_HALVES)
 
 /* What strips read of a chunk. */
 struct chunk {
-    struct amx_rows v, o;
     uint16_t *k_in;  /* A [4][steps]: rows of k, decayed from the chunk's start: meets the state */
     uint16_t *q_in;  /* A [4][steps]: the same of q */
     uint16_t *k_out; /* A [2 steps][2]: rows channels, columns tokens, decayed to the chunk's end */
@@ -23,26 +27,45 @@ struct chunk {
     float *decay;    /* [Dk] of the whole chunk */
 };
 
+/* A gate a channel: vectors of even and of odd channels in turn, [steps][2][16]. */
+struct channels {
+    float *rate;             /* [steps][16][2][16] e^g of the block's rows */
+    float *block;            /* decay of the block */
+    float *since;            /* and from the chunk's start to the block's */
+    float *far[ROW_BLOCKS];  /* from the end of block j to the end of the one at hand */
+    float *back;             /* 1 / block */
+    float *product;          /* [steps][2][16] of a pair */
+    uint16_t *k, *q;         /* A [steps]: rows of the block decayed from its start */
+    uint16_t *turn;          /* 16 rows of 64 bytes */
+    uint16_t *columns;       /* B [4][steps]: keys of block j decayed to the start of the one at hand */
+};
+
 /* One head at work. */
 struct amx {
-    int Dk, Dv, steps;
+    int Dk, Dv, steps, strips;
+    enum dtype dtype; /* of the values within: bf16 or f32 */
     struct chunk chunk[BATCH];
 
-    /* Preparing a chunk. */
-    const uint16_t *q, *k; /* its bf16 rows, in place or staged */
-    size_t qk_bytes;       /* between two of them */
-    struct amx_rows g;
+    /* Preparing a block. */
+    uint16_t *q, *k;       /* A [steps]: its rows */
     float *beta;           /* [64] */
     float *alpha;          /* [64] e^g, one gate a head */
     float *since, *until;  /* [64] decay from the chunk's start to after a token, and on to its end */
-    uint16_t *kT;          /* B [4][steps]: pairs of channels, columns tokens */
+    uint16_t *kT;          /* B [4][steps]: pairs of channels, columns tokens; with a gate a channel
+                              decayed to the block's end */
     float *gram;           /* [4][2][16][16] k.k and q.k of one block against the blocks j */
     float *solve;          /* [2][4][16][16] of a half: L of its blocks 0, 1, (1, 0); then A (1, 0) */
     float *inverse;        /* [4][16][16] of the diagonal blocks */
-    uint16_t *q_stage, *k_stage;
-    float *v_stage, *o_stage, *g_stage;
+    struct channels channels;
 
-    /* The state of all strips: f32 [Dv/32][Dk][32], and as B [Dv/32][steps][2]. */
+    /* Rows in and out. Values [strips][256][32] of a batch, its outputs, those of the one before; in
+     * bf16 as they are, in f32 even columns and then odd ones. */
+    const struct amx_head *head;
+    char *v, *o, *left;
+    int64_t row, left_row; /* the first one after this batch, and of the batch before */
+    int left_rows;
+
+    /* The state of all strips: f32 [strips][Dk][32], and as B [strips][steps][2]. */
     float *S;
     uint16_t *state;
 
@@ -52,9 +75,9 @@ struct amx {
     uint16_t *x;    /* B [2 halves][2]: what tokens write */
 };
 
-static inline const char *row_at(const struct amx_rows *r, int64_t row, int64_t column)
+static inline char *row_at(const struct amx_rows *r, int64_t row)
 {
-    return (const char *)r->data + (row * r->stride + column) * (int64_t)dtype_size(r->dtype);
+    return (char *)r->data + row * r->stride * (int64_t)dtype_size(r->dtype);
 }
 
 #endif

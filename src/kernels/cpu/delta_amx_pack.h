@@ -14,7 +14,8 @@
 enum { TILE_HALVES = TILE_SIZE / 2, TILE_FLOATS = TILE_SIZE / 4 };
 
 /* bf16 of x and y, nearest (a tie goes away from zero), y in the upper half: four operations that
- * any port takes. vcvtne2ps2bf16 and a permute cost half as much again. */
+ * any port takes. vcvtne2ps2bf16 and a permute cost half as much again. A NaN stays one if its low
+ * half is zero, as in those that arithmetic makes. */
 TILE_INLINE __m512i pack_pair(__m512 x, __m512 y)
 {
     const __m512i half = _mm512_set1_epi32(0x8000);
@@ -30,24 +31,58 @@ TILE_INLINE __m512 high_of(__m512i pairs)
     return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
 }
 
+/* Even and odd entries of the 32 in x, y; and back. */
+TILE_INLINE void split_pairs(__m512 *x, __m512 *y)
+{
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    const __m512 a = *x, b = *y;
+    *x = _mm512_permutex2var_ps(a, even, b);
+    *y = _mm512_permutex2var_ps(a, odd, b);
+}
+
+TILE_INLINE void join_pairs(__m512 *x, __m512 *y)
+{
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    const __m512 a = *x, b = *y;
+    *x = _mm512_permutex2var_ps(a, low, b);
+    *y = _mm512_permutex2var_ps(a, high, b);
+}
+
+/* Every NaN the same one: see pack_pair. */
+TILE_INLINE __m512 clean(__m512 x)
+{
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_mask_mov_ps(x, nan, _mm512_set1_ps(__builtin_nanf("")));
+}
+
 /* 16 entries of a row. */
 TILE_INLINE __m512 load16(const void *row, enum dtype dtype, int64_t at)
 {
-    if (dtype == DTYPE_F32) return _mm512_loadu_ps((const float *)row + at);
+    if (dtype == DTYPE_F32) return clean(_mm512_loadu_ps((const float *)row + at));
     const __m256i half = _mm256_loadu_si256((const __m256i *)((const uint16_t *)row + at));
+    if (dtype == DTYPE_F16) return _mm512_cvtph_ps(half);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* 32 entries of a row. */
-TILE_INLINE void store32(void *row, enum dtype dtype, int64_t at, __m512 x, __m512 y)
+/* 16 entries of a row in f32 or f16. */
+TILE_INLINE void store16(void *row, enum dtype dtype, int64_t at, __m512 x)
 {
-    if (dtype == DTYPE_F32) {
+    if (dtype == DTYPE_F32)
         _mm512_storeu_ps((float *)row + at, x);
-        _mm512_storeu_ps((float *)row + at + 16, y);
-        return;
-    }
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(y, x);
-    _mm512_storeu_si512((uint16_t *)row + at, both);
+    else /* gcc 12's plain _mm512_cvtps_ph passes -1 for a mask, with a warning */
+        _mm256_storeu_si256((__m256i *)((uint16_t *)row + at),
+                            _mm512_maskz_cvtps_ph((__mmask16)0xffff, x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* bf16 of 32 entries of a row of any type. */
+TILE_INLINE __m512i load_pairs(const void *row, enum dtype dtype, int64_t at)
+{
+    if (dtype == DTYPE_BF16) return _mm512_loadu_si512((const uint16_t *)row + at);
+    __m512 x = load16(row, dtype, at), y = load16(row, dtype, at + 16);
+    split_pairs(&x, &y);
+    return pack_pair(x, y);
 }
 
 /* A 16 x 16 matrix of dwords, its rows `stride` bytes apart, turned: to[c] has column c. The four

@@ -6,7 +6,7 @@
  *     | L10    I + L1 |     =  | -A1 L10 A0     A1 |
  *
  * each 16 x 16 by forward substitution: no power of L is ever formed, so repeated keys with beta
- * near 2 stay harmless. The second half meets the first one by substitution (op_read), where
+ * near 2 stay harmless. The second half meets the first one by substitution (strip_solve), where
  * an inverse of 64 would cost four times as much. */
 #ifndef KERNELS_CPU_DELTA_AMX_SOLVE_H
 #define KERNELS_CPU_DELTA_AMX_SOLVE_H
@@ -86,9 +86,14 @@ static void make_inverse(const struct amx *m, const struct chunk *c)
 }
 
 /* Row i of block b of the gated products (f32, one vector for each block j <= b): k.k goes times beta
- * to the half's own solve, as it is to the first half's share of W; q.k to P. */
-TILE_INLINE void place_row(const struct amx *m, const struct chunk *c, int b, int i, const __m512 *l, const __m512 *p)
+ * to the half's own solve, as it is to the first half's share of W; q.k to P. What stands on and above
+ * the diagonal of block b is dropped. */
+TILE_INLINE void place_row(const struct amx *m, const struct chunk *c, int b, int i, __m512 *l,
+                           __m512 *p)
 {
+    /* A decay of 0 is not enough on and above the diagonal: 0 times inf. */
+    l[b] = _mm512_maskz_mov_ps((__mmask16)((1u << i) - 1), l[b]);
+    p[b] = _mm512_maskz_mov_ps((__mmask16)((2u << i) - 1), p[b]);
     const __m512 zero = _mm512_setzero_ps(), beta = _mm512_set1_ps(m->beta[16 * b + i]);
     float *solve = m->solve + b / 2 * SOLVE_FLOATS;
     uint16_t *to = c->p + 2 * b * TILE_HALVES + i * 32;

@@ -11,7 +11,7 @@
 #ifndef KERNELS_CPU_DELTA_AMX_STRIP_H
 #define KERNELS_CPU_DELTA_AMX_STRIP_H
 
-#include "kernels/cpu/delta_amx_chunk.h"
+#include "kernels/cpu/delta_amx_rows.h"
 
 /* ---- side work: slice 0 to 3 ----------------------------------------------------------------- */
 
@@ -20,29 +20,44 @@ struct side {
     const float *tile;  /* what the operation left */
     uint16_t *to;       /* operand tiles: W, X, state */
     char *row;          /* first row of V or O, or of S in f32 */
-    size_t row_bytes;
     const float *decay;
     enum dtype dtype;   /* of V and O: a constant */
+    const struct amx *m; /* the rows that side_w and side_x see to: of this strip, chunk, from `errand` on */
+    int chunk, strip, errand;
 };
 typedef void side_work(struct side s, int slice);
 
 TILE_INLINE void side_none(struct side s, int slice) { (void)s, (void)slice; }
 
-/* W = V - what was read. The same rows of the next chunk are called for. */
+/* 32 columns of a row of V: even and odd ones. */
+TILE_INLINE void load_columns(const char *row, enum dtype dtype, __m512 *even, __m512 *odd)
+{
+    if (dtype == DTYPE_BF16) {
+        const __m512i pairs = _mm512_load_si512(row);
+        *even = low_of(pairs), *odd = high_of(pairs);
+    } else {
+        *even = _mm512_load_ps(row), *odd = _mm512_load_ps(row + TILE_BYTES);
+    }
+}
+
+/* W = V - what was read. */
 TILE_INLINE void side_w(struct side s, int slice)
 {
-    const char *v0 = s.row + (size_t)(4 * slice) * s.row_bytes, *v1 = v0 + 16 * s.row_bytes;
-    for (int t = 4 * slice; t < 4 * slice + 4; t++, v0 += s.row_bytes, v1 += s.row_bytes) {
-        for (int n = 0; n < 2; n++) {
-            const float *r = s.tile + n * TILE_FLOATS + t * 16;
-            const __m512 x = _mm512_sub_ps(load16(v0, s.dtype, 16 * n), _mm512_load_ps(r));
-            const __m512 y = _mm512_sub_ps(load16(v1, s.dtype, 16 * n),
-                                           _mm512_load_ps(r + 2 * TILE_FLOATS));
-            _mm512_store_si512(s.to + n * TILE_HALVES + t * 32, pack_pair(x, y));
-        }
-        _mm_prefetch(v0 + AMX_CHUNK * s.row_bytes, _MM_HINT_T0);
-        _mm_prefetch(v1 + AMX_CHUNK * s.row_bytes, _MM_HINT_T0);
+    const size_t row = STRIP_WIDE * dtype_size(s.dtype);
+    const char *v = s.row + (size_t)(4 * slice) * row;
+    for (int t = 4 * slice; t < 4 * slice + 4; t++, v += row) {
+        const float *r = s.tile + t * 16;
+        __m512 x0, x1, y0, y1;
+        load_columns(v, s.dtype, &x0, &x1);
+        load_columns(v + 16 * row, s.dtype, &y0, &y1);
+        x0 = _mm512_sub_ps(x0, _mm512_load_ps(r));
+        x1 = _mm512_sub_ps(x1, _mm512_load_ps(r + TILE_FLOATS));
+        y0 = _mm512_sub_ps(y0, _mm512_load_ps(r + 2 * TILE_FLOATS));
+        y1 = _mm512_sub_ps(y1, _mm512_load_ps(r + 3 * TILE_FLOATS));
+        _mm512_store_si512(s.to + t * 32, pack_pair(x0, y0));
+        _mm512_store_si512(s.to + TILE_HALVES + t * 32, pack_pair(x1, y1));
     }
+    run_errand(s.m, s.chunk, s.strip, s.errand + slice);
 }
 
 TILE_INLINE void side_x(struct side s, int slice)
@@ -53,14 +68,21 @@ TILE_INLINE void side_x(struct side s, int slice)
             const __m512 x = _mm512_load_ps(r), y = _mm512_load_ps(r + 2 * TILE_FLOATS);
             _mm512_store_si512(s.to + n * TILE_HALVES + t * 32, pack_pair(x, y));
         }
+    run_errand(s.m, s.chunk, s.strip, s.errand + slice);
 }
 
 TILE_INLINE void side_o(struct side s, int slice)
 {
+    const size_t row = STRIP_WIDE * dtype_size(s.dtype);
     const float *r = s.tile + slice / 2 * 2 * TILE_FLOATS + slice % 2 * 8 * 16;
-    char *to = s.row + (size_t)(8 * slice) * s.row_bytes;
-    for (int t = 0; t < 8; t++, r += 16, to += s.row_bytes)
-        store32(to, s.dtype, 0, _mm512_load_ps(r), _mm512_load_ps(r + TILE_FLOATS));
+    char *to = s.row + (size_t)(8 * slice) * row;
+    for (int t = 0; t < 8; t++, r += 16, to += row) {
+        const __m512 even = _mm512_load_ps(r), odd = _mm512_load_ps(r + TILE_FLOATS);
+        if (s.dtype == DTYPE_BF16)
+            _mm512_store_si512(to, pack_pair(even, odd));
+        else
+            _mm512_store_ps(to, even), _mm512_store_ps(to + TILE_BYTES, odd);
+    }
 }
 
 /* The new state of 32 channels, and the same as the next chunk's operand. */
@@ -121,8 +143,7 @@ struct strip {
     uint16_t *state; /* B [steps][2] */
     float *S;
     char *v, *o;
-    size_t v_bytes, o_bytes;
-    int steps;
+    int steps, chunk, strip;
     enum dtype dtype;
 };
 
@@ -181,25 +202,23 @@ TILE_INLINE void tiles_write(const struct chunk *c, int step, float *to, side_wo
 
 /* ---- a chunk, a batch ------------------------------------------------------------------------ */
 
-#define TILE_AT(base, n) ((base) + (size_t)(n) * TILE_HALVES)
-
 TILE_INLINE struct side work_w(const struct strip *p, int half, int tile)
 {
     return (struct side){.tile = p->m->tile[tile], .to = p->m->w, .dtype = p->dtype,
-                         .row = p->v + (size_t)(HALF_CHUNK * half) * p->v_bytes,
-                         .row_bytes = p->v_bytes};
+                         .row = p->v + HALF_CHUNK * half * STRIP_WIDE * dtype_size(p->dtype),
+                         .m = p->m, .chunk = p->chunk, .strip = p->strip, .errand = 8 * half};
 }
 
 TILE_INLINE struct side work_x(const struct strip *p, int half, int tile)
 {
-    return (struct side){.tile = p->m->tile[tile], .to = TILE_AT(p->m->x, 2 * half)};
+    return (struct side){.tile = p->m->tile[tile], .to = TILE_AT(p->m->x, 2 * half),
+                         .m = p->m, .chunk = p->chunk, .strip = p->strip, .errand = 8 * half + 4};
 }
 
 TILE_INLINE struct side work_o(const struct strip *p, int half, int tile)
 {
     return (struct side){.tile = p->m->tile[tile], .dtype = p->dtype,
-                         .row = p->o + (size_t)(HALF_CHUNK * half) * p->o_bytes,
-                         .row_bytes = p->o_bytes};
+                         .row = p->o + HALF_CHUNK * half * STRIP_WIDE * dtype_size(p->dtype)};
 }
 
 /* Step i of the state comes from tile[1], tile[0], tile[1] .. */
@@ -281,15 +300,13 @@ TILE_INLINE void strip_write(const struct strip *p)
 TILE_INLINE void strip_chunks(const struct amx *m, int chunks, int strip, int steps,
                               enum dtype dtype)
 {
-    struct strip p = {.m = m, .steps = steps, .dtype = dtype,
+    struct strip p = {.m = m, .steps = steps, .strip = strip, .dtype = dtype,
                       .state = TILE_AT(m->state, strip * 2 * steps),
                       .S = m->S + (size_t)(strip * steps) * (32 * STRIP_WIDE)};
     for (int i = 0; i < chunks; i++) {
-        const struct chunk *c = p.c = &m->chunk[i];
-        p.v = (char *)row_at(&c->v, 0, (int64_t)strip * STRIP_WIDE);
-        p.o = (char *)row_at(&c->o, 0, (int64_t)strip * STRIP_WIDE);
-        p.v_bytes = (size_t)c->v.stride * dtype_size(dtype);
-        p.o_bytes = (size_t)c->o.stride * dtype_size(dtype);
+        p.c = &m->chunk[i], p.chunk = i;
+        p.v = value_at(m, m->v, strip, i * AMX_CHUNK);
+        p.o = value_at(m, m->o, strip, i * AMX_CHUNK);
         if (i == 0)
             strip_solve(&p, side_none, no_work);
         else
@@ -300,30 +317,43 @@ TILE_INLINE void strip_chunks(const struct amx *m, int chunks, int strip, int st
         side_s(work_s(&p, &m->chunk[chunks - 1], steps - 1), slice);
 }
 
-/* The chunks of a batch, whose rows are of one dtype. */
+/* The chunks of a batch. */
 static void run_strip(const struct amx *m, int chunks, int strip)
 {
-    const enum dtype dtype = m->chunk[0].v.dtype;
-    if (dtype == DTYPE_BF16 && m->steps == 4)
+    if (m->dtype == DTYPE_BF16 && m->steps == 4)
         strip_chunks(m, chunks, strip, 4, DTYPE_BF16);
-    else if (dtype == DTYPE_BF16)
+    else if (m->dtype == DTYPE_BF16)
         strip_chunks(m, chunks, strip, m->steps, DTYPE_BF16);
     else
         strip_chunks(m, chunks, strip, m->steps, DTYPE_F32);
 }
 
-/* The state of every strip as operand, before the first chunk. */
-static void pack_state(const struct amx *m)
+/* ---- the state before the first chunk and after the last --------------------------------------- */
+
+/* Even columns, then odd ones; and the same as operand. */
+static void enter_state(const struct amx *m)
 {
-    for (int strip = 0; strip < m->Dv / STRIP_WIDE; strip++)
-        for (int d = 0; d < m->Dk; d += 2)
-            for (int n = 0; n < 2; n++) {
-                const float *at = m->S + ((size_t)strip * (size_t)m->Dk + (size_t)d) * STRIP_WIDE;
-                const size_t tile = (size_t)((strip * m->steps + d / 32) * 2 + n);
-                _mm512_store_si512(m->state + tile * TILE_HALVES + d % 32 * 16,
-                                   pack_pair(_mm512_load_ps(at + 16 * n),
-                                             _mm512_load_ps(at + STRIP_WIDE + 16 * n)));
-            }
+    float *at = m->S;
+    uint16_t *to = m->state;
+    for (int i = 0; i < m->strips * m->steps; i++, to += 2 * TILE_HALVES)
+        for (int d = 0; d < 32; d += 2, at += 2 * STRIP_WIDE) {
+            __m512 x[4];
+            for (int n = 0; n < 4; n++) x[n] = clean(_mm512_load_ps(at + 16 * n));
+            split_pairs(&x[0], &x[1]), split_pairs(&x[2], &x[3]);
+            for (int n = 0; n < 4; n++) _mm512_store_ps(at + 16 * n, x[n]);
+            _mm512_store_si512(to + d * 16, pack_pair(x[0], x[2]));
+            _mm512_store_si512(to + TILE_HALVES + d * 16, pack_pair(x[1], x[3]));
+        }
+}
+
+static void leave_state(const struct amx *m)
+{
+    float *at = m->S;
+    for (int i = 0; i < m->Dk * m->strips; i++, at += STRIP_WIDE) {
+        __m512 x = _mm512_load_ps(at), y = _mm512_load_ps(at + 16);
+        join_pairs(&x, &y);
+        _mm512_store_ps(at, x), _mm512_store_ps(at + 16, y);
+    }
 }
 
 #endif
