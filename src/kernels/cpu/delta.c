@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/mutant.h"
+#include "kernels/cpu/delta_amx.h"
 #include "kernels/cpu/vec_portable.h"
 
 #include "kernels/cpu/delta_tmpl.h"
@@ -23,12 +24,13 @@ void delta_run_portable(struct delta_head *head) { run_head(head); }
 
 /* ---- blocks ------------------------------------------------------------------------------------- */
 
-struct delta_plan delta_plan_of(const struct delta_args *a, int b)
+struct delta_plan delta_plan_of(const struct delta_args *a, int b, bool chunks)
 {
     const struct rows *rows = a->rows;
     const struct delta_slots *d = a->slots;
     struct delta_plan p = {.row = rows->start[b], .end = rows->start[b + 1],
-                           .slots = d != NULL, .fold_last = a->S1 != NULL && !d};
+                           .slots = d != NULL, .fold_last = a->S1 != NULL && !d,
+                           .chunks = chunks && !rows->draft};
     p.done = p.row == p.end;
     if (!d) return p;
     const int slot = rows->slot[b], T = (int)(p.end - p.row), length = rows->pos[b] - d->base[slot];
@@ -43,9 +45,26 @@ struct delta_plan delta_plan_of(const struct delta_args *a, int b)
     return p;
 }
 
+/* How many rows the chunk form takes now, if any. */
+static int chunk_rows(const struct delta_plan *p)
+{
+    const int64_t left = p->end - p->row, most = INT32_MAX / BLOCK * BLOCK;
+    const int64_t rows = !p->slots ? left : (left - 1) / BLOCK * BLOCK;
+    if (!p->chunks || p->have > 0 || rows < AMX_CHUNK) return 0;
+    return (int)(rows < most ? rows : most);
+}
+
 bool delta_plan_next(struct delta_plan *p, struct delta_block *b)
 {
     if (p->done) return false;
+    const int together = chunk_rows(p);
+    if (together > 0) {
+        *b = (struct delta_block){.rows = together, .row = p->row, .fold = true, .keep = -1,
+                                  .chunks = true};
+        p->row += together;
+        p->done = p->row == p->end;
+        return true;
+    }
     const int room = BLOCK - p->have;
     const bool overdue = p->beyond > 0; /* a committed verify left more than 16 */
     *b = (struct delta_block){.have = p->have, .from = p->from, .row = p->row, .keep = -1};
@@ -106,6 +125,7 @@ static int64_t lay_head(struct delta_head *h, float *at)
     int64_t used = 0;
     h->aside = lay(at, &used, DELTA_SIDE * h->strip);
     h->G = lay(at, &used, BLOCK * (h->channel ? h->row : 1));
+    h->chunk_work = lay(at, &used, (int64_t)(h->chunk_bytes / sizeof *at));
     h->u = lay(at, &used, BLOCK * DELTA_WIDE);
     h->x = lay(at, &used, BLOCK * STRIP);
     h->r = lay(at, &used, 2 * BLOCK * STRIP);
@@ -156,16 +176,16 @@ static void run_heads(void *context, int64_t begin, int64_t end, int thread)
 }
 
 /* After all heads: the keys they shared go to the log, and the anchor's position moves. */
-static void advance_log(const struct delta_args *a, int b)
+static void advance_log(const struct delta_args *a, int b, bool chunks)
 {
     const struct delta_slots *d = a->slots;
     const int slot = a->rows->slot[b];
     const size_t head = dtype_size(d->k_type) * (size_t)d->Dk, row = head * (size_t)d->Hk;
     char *log = (char *)d->k + row * (size_t)slot * (size_t)d->entries;
-    struct delta_plan plan = delta_plan_of(a, b);
+    struct delta_plan plan = delta_plan_of(a, b, chunks);
     struct delta_block block;
     while (delta_plan_next(&plan, &block)) {
-        if (block.fold && !block.aside) d->base[slot] += BLOCK;
+        if (block.fold && !block.aside) d->base[slot] += block.chunks ? block.rows : BLOCK;
         if (block.keep < 0) continue;
         if (block.from != block.keep)
             memmove(log + row * (size_t)block.keep, log + row * (size_t)block.from,
@@ -190,7 +210,7 @@ static void forget(const struct delta_args *a, int b)
 }
 
 void delta_forward(struct device *device, struct arena *scratch, const struct delta_args *a,
-                   delta_run *run)
+                   delta_run *run, bool chunks)
 {
     const int Dk = (int)a->k->dim[2], Dv = (int)a->v->dim[2];
     GDN_CHECK(!a->slots || a->slots->k_type == a->k->dtype, "the log keeps k in its own type");
@@ -199,7 +219,8 @@ void delta_forward(struct device *device, struct arena *scratch, const struct de
                                .row = (Dk + 15) / 16 * 16, .channel = a->g->rank == 3,
                                .round = MUTANT == 1 ||
                                         (a->slots && a->slots->anchor_type == DTYPE_BF16),
-                               .strip = (int64_t)Dk * STRIP}};
+                               .strip = (int64_t)Dk * STRIP,
+                               .chunk_bytes = chunks ? delta_chunk_bytes(a) : 0}};
     job.per_thread = lay_head(&job.head, NULL);
     job.scratch = arena_take(scratch, sizeof(float) * (size_t)job.per_thread *
                                           (size_t)pool_threads(device->pool));
@@ -207,20 +228,25 @@ void delta_forward(struct device *device, struct arena *scratch, const struct de
     for (int b = 0; MUTANT == 3 && a->slots && b < a->rows->B; b++) forget(a, b);
     pool_run(device->pool, a->rows->B * a->v->dim[1], 1, run_heads, &job);
     for (int b = 0; a->slots && b < a->rows->B; b++)
-        if (a->rows->slot[b] >= 0) advance_log(a, b);
+        if (a->rows->slot[b] >= 0) advance_log(a, b, job.head.chunk_bytes > 0);
 }
 
 void cpu_delta_forward(struct device *device, struct arena *scratch, const void *args)
 {
-    delta_forward(device, scratch, args, delta_run_portable);
+    delta_forward(device, scratch, args, delta_run_portable, false);
 }
 
 void cpu_delta_forward_avx2(struct device *device, struct arena *scratch, const void *args)
 {
-    delta_forward(device, scratch, args, delta_run_avx2);
+    delta_forward(device, scratch, args, delta_run_avx2, false);
 }
 
 void cpu_delta_forward_avx512(struct device *device, struct arena *scratch, const void *args)
 {
-    delta_forward(device, scratch, args, delta_run_avx512);
+    delta_forward(device, scratch, args, delta_run_avx512, false);
+}
+
+void cpu_delta_forward_amx(struct device *device, struct arena *scratch, const void *args)
+{
+    delta_forward(device, scratch, args, delta_run_avx512, true);
 }

@@ -17,6 +17,7 @@ struct delta_block {
     int64_t row;    /* the first of these */
     bool fold;      /* at its end it goes into the anchor, */
     bool aside;     /* or into a copy: nothing of a draft is final */
+    bool chunks;    /* the rows, any number of them, go to the chunk form: state to state */
     int keep;       /* its entries' place in the log after the call; -1: none */
 };
 
@@ -24,11 +25,13 @@ struct delta_block {
 struct delta_plan {
     int have, from, beyond; /* beyond: log entries after the first 16, whose fold is overdue */
     int64_t row, end;
-    bool slots, draft, fold_last, done;
+    bool slots, draft, fold_last, chunks, done;
     int drafted; /* blocks of the draft so far */
 };
 
-struct delta_plan delta_plan_of(const struct delta_args *a, int b);
+/* `chunks`: long runs of rows from the edge of a block on become one block of the chunk form. On
+ * slots 1 to 16 rows stay behind it, for the log. */
+struct delta_plan delta_plan_of(const struct delta_args *a, int b, bool chunks);
 /* The next block; false when there is none. */
 bool delta_plan_next(struct delta_plan *plan, struct delta_block *block);
 
@@ -59,6 +62,8 @@ struct delta_head {
     float *state;   /* dense: all strips */
     float *rows4;   /* dense: [4][row] */
     float *aside;   /* DELTA_SIDE strips: a copy in f32 */
+    size_t chunk_bytes; /* 0: no chunk form in this call */
+    void *chunk_work;
     float *raw;     /* [16][2][row] k and q; with one gate a head those of the coefficients */
     float *G;       /* [16][row], or [16] */
     float *step;    /* channel: [16][row] e^(G_i - G_{i-1}) */
@@ -74,9 +79,14 @@ struct delta_head {
 typedef void delta_run(struct delta_head *head);
 delta_run delta_run_portable, delta_run_avx2, delta_run_avx512;
 
-/* A call with that arithmetic. */
+/* A call with that arithmetic; `chunks`: where the call is fast and the widths fit, long runs of rows
+ * go to the chunk form. */
 void delta_forward(struct device *device, struct arena *scratch, const struct delta_args *a,
-                   delta_run *run);
+                   delta_run *run, bool chunks);
+
+/* The chunk form on one head, in delta_chunks.c: scratch (0: not this call), and a block of rows. */
+size_t delta_chunk_bytes(const struct delta_args *a);
+void delta_run_chunks(const struct delta_head *head, const struct delta_block *block);
 
 /* Row `entry` of a log array [slots][entries][heads][width], in elements. */
 static inline int64_t delta_log_at(const struct delta_slots *d, int64_t slot, int64_t entry,

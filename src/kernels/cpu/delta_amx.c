@@ -52,6 +52,7 @@ static size_t lay(struct amx *m, void *base)
     m->w = shelf_take(&s, 2 * TILE_SIZE);
     m->x = shelf_take(&s, 4 * TILE_SIZE);
     for (int i = 0; i < BATCH; i++) lay_chunk(&m->chunk[i], &s, steps);
+    m->S = shelf_take(&s, (size_t)m->Dk * (size_t)m->Dv * sizeof *m->S);
     m->state = shelf_take(&s, (size_t)m->Dk * (size_t)m->Dv * sizeof *m->state);
     m->kT = shelf_take(&s, 4 * steps * TILE_SIZE);
     m->gram = shelf_take(&s, 8 * TILE_SIZE);
@@ -71,7 +72,7 @@ static struct amx amx_of(const struct amx_head *h)
 {
     const bool half = h->v.dtype == DTYPE_BF16 && h->o.dtype == DTYPE_BF16;
     return (struct amx){.head = h, .Dk = h->Dk, .Dv = h->Dv, .steps = h->Dk / 32,
-                        .strips = h->Dv / STRIP_WIDE, .S = h->S,
+                        .strips = h->Dv / STRIP_WIDE,
                         .dtype = half ? DTYPE_BF16 : DTYPE_F32};
 }
 
@@ -100,6 +101,31 @@ static void enter_column(float *to, const struct amx_rows *from, int count, floa
     for (int i = 0; i < AMX_CHUNK; i += 16) _mm512_store_ps(to + i, clean(_mm512_load_ps(to + i)));
 }
 
+/* Block b of a chunk: `count` rows from `row` on are left. b is a constant: what is kept of the blocks
+ * before it stays in registers. */
+TILE_INLINE void enter_block(struct amx *m, const struct chunk *c, int64_t row, int count, int b,
+                             __m512 *keep)
+{
+    const struct amx_head *h = m->head;
+    const struct amx_rows q = rows_from(&h->q, row), k = rows_from(&h->k, row);
+    const struct amx_rows g = rows_from(&h->g, row);
+    enter_keys(m->q, &q, count, m->steps);
+    enter_keys(m->k, &k, count, m->steps);
+    if (keep)
+        gate_block(m, c, b, keep);
+    else
+        channel_block(m, c, &g, count, b);
+}
+
+TILE_INLINE void enter_blocks(struct amx *m, const struct chunk *c, int64_t row, int count,
+                              __m512 *keep)
+{
+    enter_block(m, c, row, count, 0, keep);
+    enter_block(m, c, row + 16, count - 16, 1, keep);
+    enter_block(m, c, row + 32, count - 32, 2, keep);
+    enter_block(m, c, row + 48, count - 48, 3, keep);
+}
+
 /* Coefficients and values of chunk i of the batch: `count` rows from `row` on. */
 static void enter_chunk(struct amx *m, int i, int64_t row, int count)
 {
@@ -107,26 +133,16 @@ static void enter_chunk(struct amx *m, int i, int64_t row, int count)
     const struct chunk *c = &m->chunk[i];
     const struct amx_rows g = rows_from(&h->g, row), beta = rows_from(&h->beta, row);
     __m512 keep[ROW_BLOCKS];
-    for (int r = 0; r < AMX_CHUNK; r++)
-        enter_values(m, r < count ? row_at(&h->v, row + r) : NULL, i * AMX_CHUNK + r);
+    enter_values(m, i, row, count);
     enter_column(m->beta, &beta, count, 0.0f);
-    if (!h->channel) {
+    if (h->channel) {
+        enter_blocks(m, c, row, count, NULL);
+        channel_out(m, c);
+    } else {
         enter_column(m->alpha, &g, count, 0.0f);
         gate_decays(m, c);
+        enter_blocks(m, c, row, count, keep);
     }
-    for (int b = 0; b < ROW_BLOCKS; b++) {
-        const int64_t at = row + 16 * b;
-        const int rows = count - 16 * b;
-        const struct amx_rows q = rows_from(&h->q, at), k = rows_from(&h->k, at);
-        const struct amx_rows block_g = rows_from(&h->g, at);
-        enter_keys(m->q, &q, rows, m->steps);
-        enter_keys(m->k, &k, rows, m->steps);
-        if (h->channel)
-            channel_block(m, c, &block_g, rows, b);
-        else
-            gate_block(m, c, b, keep);
-    }
-    if (h->channel) channel_out(m, c);
     make_inverse(m, c);
 }
 
@@ -142,7 +158,7 @@ static void run_batch(struct amx *m)
     }
     m->row = begin + rows;
     for (int strip = 0; strip < m->strips; strip++) run_strip(m, chunks, strip);
-    for (int r = chunks * AMX_CHUNK; r < m->left_rows; r++) leave_values(m, r);
+    for (int r = chunks * AMX_CHUNK; r < m->left_rows; r++) leave_row(m, r, m->dtype);
     char *const now = m->o;
     m->o = m->left, m->left = now;
     m->left_row = begin, m->left_rows = rows;
@@ -158,7 +174,7 @@ void delta_chunks_amx(const struct amx_head *h)
     tile_open();
     enter_state(&m);
     while (m.row < h->rows) run_batch(&m);
-    for (int r = 0; r < m.left_rows; r++) leave_values(&m, r);
+    for (int r = 0; r < m.left_rows; r++) leave_row(&m, r, m.dtype);
     leave_state(&m);
     tile_close();
     _mm_setcsr(modes);

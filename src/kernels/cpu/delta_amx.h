@@ -26,7 +26,8 @@ struct amx_head {
     int64_t rows;
     int Dk, Dv;
     bool channel; /* g has Dk entries a row, and not one */
-    float *S;     /* strips [Dv/32][Dk][32], in and out */
+    void *S;      /* strips [Dv/32][Dk][32], in and out */
+    enum dtype S_type; /* f32 or bf16 */
     void *work;   /* amx_work_bytes() of a head of these widths, dtypes and gates; aligned to 64 */
 };
 

@@ -13,7 +13,6 @@
 #define KERNELS_CPU_DELTA_AMX_CHANNEL_H
 
 #include "kernels/cpu/delta_amx_gram.h"
-#include "kernels/cpu/vec_avx512.h"
 
 static const float STRONGEST = 8.75e-27f; /* e^-60 */
 
@@ -157,7 +156,7 @@ TILE_INLINE void channel_grams(const struct amx *m, int b)
 {
     const struct channels *h = &m->channels;
     const size_t block = (size_t)m->steps * TILE_HALVES;
-    const uint16_t *columns[ROW_BLOCKS];
+    const uint16_t *columns[ROW_BLOCKS] = {0};
     for (int j = 0; j <= b; j++) {
         uint16_t *to = h->columns + (size_t)j * block;
         const uint16_t *from = m->kT + (size_t)j * block;

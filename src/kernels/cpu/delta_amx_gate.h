@@ -6,7 +6,6 @@
 #define KERNELS_CPU_DELTA_AMX_GATE_H
 
 #include "kernels/cpu/delta_amx_gram.h"
-#include "kernels/cpu/vec_avx512.h"
 
 /* m->alpha has the gates. */
 static void gate_decays(const struct amx *m, const struct chunk *c)
@@ -44,17 +43,18 @@ TILE_INLINE void keys_out(const struct amx *m, const struct chunk *c, int half, 
 TILE_INLINE void gate_rows(const struct amx *m, const struct chunk *c, int b)
 {
     uint16_t *k_in = TILE_AT(c->k_in, b * m->steps), *q_in = TILE_AT(c->q_in, b * m->steps);
-    for (int i = 0; i < 16; i++) {
-        const __m512 by = _mm512_set1_ps(m->since[16 * b + i]);
-        for (int s = 0; s < m->steps; s++) {
-            const int at = s * TILE_HALVES + i * 32;
-            const __m512i x = _mm512_load_si512(m->k + at), y = _mm512_load_si512(m->q + at);
-            _mm512_store_si512(k_in + at, pack_pair(_mm512_mul_ps(low_of(x), by),
-                                                    _mm512_mul_ps(high_of(x), by)));
-            _mm512_store_si512(q_in + at, pack_pair(_mm512_mul_ps(low_of(y), by),
-                                                    _mm512_mul_ps(high_of(y), by)));
+    const uint16_t *k = m->k, *q = m->q;
+    const float *since = m->since + 16 * b;
+    const int steps = m->steps;
+    for (int s = 0; s < steps; s++)
+        for (int i = 0; i < 16; i++, k += 32, q += 32, k_in += 32, q_in += 32) {
+            const __m512 by = _mm512_set1_ps(since[i]);
+            const __m512i x = _mm512_load_si512(k), y = _mm512_load_si512(q);
+            _mm512_store_si512(k_in, pack_pair(_mm512_mul_ps(low_of(x), by),
+                                               _mm512_mul_ps(high_of(x), by)));
+            _mm512_store_si512(q_in, pack_pair(_mm512_mul_ps(low_of(y), by),
+                                               _mm512_mul_ps(high_of(y), by)));
         }
-    }
 }
 
 /* Products of block b times decays. Row i of `keep` is row i - 1 times e^g_i, with a new 1 on the

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/vec_avx512.h"
 #include "tensor/dtype.h"
 
 enum { TILE_HALVES = TILE_SIZE / 2, TILE_FLOATS = TILE_SIZE / 4 };
@@ -61,19 +62,23 @@ TILE_INLINE __m512 clean(__m512 x)
 TILE_INLINE __m512 load16(const void *row, enum dtype dtype, int64_t at)
 {
     if (dtype == DTYPE_F32) return clean(_mm512_loadu_ps((const float *)row + at));
-    const __m256i half = _mm256_loadu_si256((const __m256i *)((const uint16_t *)row + at));
-    if (dtype == DTYPE_F16) return _mm512_cvtph_ps(half);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    const uint16_t *half = (const uint16_t *)row + at;
+    return dtype == DTYPE_F16 ? vf_load_f16(half) : vf_load_bf16(half);
 }
 
-/* 16 entries of a row in f32 or f16. */
-TILE_INLINE void store16(void *row, enum dtype dtype, int64_t at, __m512 x)
+/* 32 entries of a row. */
+TILE_INLINE void store32(void *row, enum dtype dtype, int64_t at, __m512 x, __m512 y)
 {
-    if (dtype == DTYPE_F32)
-        _mm512_storeu_ps((float *)row + at, x);
-    else /* gcc 12's plain _mm512_cvtps_ph passes -1 for a mask, with a warning */
-        _mm256_storeu_si256((__m256i *)((uint16_t *)row + at),
-                            _mm512_maskz_cvtps_ph((__mmask16)0xffff, x, _MM_FROUND_TO_NEAREST_INT));
+    if (dtype == DTYPE_F32) {
+        _mm512_storeu_ps((float *)row + at, x), _mm512_storeu_ps((float *)row + at + 16, y);
+        return;
+    }
+    uint16_t *to = (uint16_t *)row + at;
+    if (dtype == DTYPE_F16) {
+        vf_store_f16(to, x), vf_store_f16(to + 16, y);
+        return;
+    }
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(y, x));
 }
 
 /* bf16 of 32 entries of a row of any type. */

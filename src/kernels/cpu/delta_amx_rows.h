@@ -12,62 +12,84 @@
 
 enum { ERRANDS = 16 }; /* of a strip of a chunk */
 
-TILE_INLINE char *value_at(const struct amx *m, char *values, int strip, int row)
+/* Of `values` of a batch. */
+TILE_INLINE char *value_at(char *values, int strip, int row, enum dtype dtype)
 {
-    const size_t size = dtype_size(m->dtype);
-    return values + (size_t)(strip * BATCH_ROWS + row) * STRIP_WIDE * size;
+    return values + (size_t)(strip * BATCH_ROWS + row) * STRIP_WIDE * dtype_size(dtype);
+}
+
+/* 32 values of any type, even and odd columns of f32. */
+TILE_INLINE void enter_wide(char *to, const char *from, enum dtype dtype)
+{
+    __m512 x = load16(from, dtype, 0), y = load16(from, dtype, 16);
+    split_pairs(&x, &y);
+    _mm512_store_ps(to, x), _mm512_store_ps(to + TILE_BYTES, y);
+}
+
+/* ---- in ---------------------------------------------------------------------------------------- */
+
+TILE_INLINE void enter_pairs(uint16_t *to, const struct amx_rows *from, int count, int steps,
+                             enum dtype dtype)
+{
+    const char *row = from->data;
+    const int64_t stride = from->stride * (int64_t)dtype_size(dtype);
+    int i = 0;
+    for (; i < count && i < 16; i++, row += stride, to += 32)
+        for (int s = 0; s < steps; s++)
+            _mm512_store_si512(TILE_AT(to, s), load_pairs(row, dtype, 32 * s));
+    for (; i < 16; i++, to += 32)
+        for (int s = 0; s < steps; s++) _mm512_store_si512(TILE_AT(to, s), _mm512_setzero_si512());
 }
 
 /* A block of 16 rows as A tiles; zeros from `count` on. */
-TILE_INLINE void enter_keys(uint16_t *to, const struct amx_rows *from, int count, int steps)
+static void enter_keys(uint16_t *to, const struct amx_rows *from, int count, int steps)
 {
-    for (int i = 0; i < 16; i++)
-        for (int s = 0; s < steps; s++) {
-            const __m512i x = i < count ? load_pairs(row_at(from, i), from->dtype, 32 * s)
-                                        : _mm512_setzero_si512();
-            _mm512_store_si512(TILE_AT(to, s) + i * 32, x);
-        }
+    if (from->dtype == DTYPE_BF16)
+        enter_pairs(to, from, count, steps, DTYPE_BF16);
+    else if (from->dtype == DTYPE_F16)
+        enter_pairs(to, from, count, steps, DTYPE_F16);
+    else
+        enter_pairs(to, from, count, steps, DTYPE_F32);
 }
 
-/* A row of values for row `row` of the batch; NULL: zeros. */
-TILE_INLINE void enter_values(const struct amx *m, const char *from, int row)
+/* Values of chunk `chunk`, of which `count` rows come from `row` on; zeros after them. */
+static void enter_values(const struct amx *m, int chunk, int64_t row, int count)
 {
     const enum dtype dtype = m->head->v.dtype;
-    for (int strip = 0; strip < m->strips; strip++) {
-        char *to = value_at(m, m->v, strip, row);
-        __m512 x = _mm512_setzero_ps(), y = x;
-        if (m->dtype == DTYPE_BF16) {
-            const __m512i pairs = from ? load_pairs(from, dtype, 32 * strip) : _mm512_setzero_si512();
-            _mm512_store_si512(to, pairs);
-            continue;
-        }
-        if (from) {
-            x = load16(from, dtype, 32 * strip), y = load16(from, dtype, 32 * strip + 16);
-            split_pairs(&x, &y);
-        }
-        _mm512_store_ps(to, x), _mm512_store_ps(to + TILE_BYTES, y);
-    }
+    const int strips = m->strips;
+    const size_t size = STRIP_WIDE * dtype_size(m->dtype), strip = BATCH_ROWS * size;
+    const char *from = row_at(&m->head->v, row);
+    const int64_t stride = m->head->v.stride * (int64_t)dtype_size(dtype);
+    char *to = m->v + (size_t)(chunk * AMX_CHUNK) * size;
+    for (int i = 0; i < count; i++, from += stride, to += size)
+        for (int n = 0; n < strips; n++)
+            if (m->dtype == DTYPE_BF16)
+                _mm512_store_si512(to + (size_t)n * strip, _mm512_loadu_si512(from + n * TILE_BYTES));
+            else
+                enter_wide(to + (size_t)n * strip, from + (size_t)n * STRIP_WIDE * dtype_size(dtype),
+                           dtype);
+    for (int n = 0; n < strips && count < AMX_CHUNK; n++)
+        memset(to + (size_t)n * strip, 0, (size_t)(AMX_CHUNK - count) * size);
 }
 
+/* ---- out, and ahead ------------------------------------------------------------------------------ */
+
 /* Row `row` of the batch before. */
-TILE_INLINE void leave_values(const struct amx *m, int row)
+TILE_INLINE void leave_row(const struct amx *m, int row, enum dtype dtype)
 {
-    char *to = row_at(&m->head->o, m->left_row + row);
-    for (int strip = 0; strip < m->strips; strip++) {
-        const char *from = value_at(m, m->left, strip, row);
-        __m512 x = _mm512_load_ps(from);
-        if (m->dtype == DTYPE_BF16) {
-            _mm512_storeu_ps(to + strip * TILE_BYTES, x);
-            continue;
+    const struct amx_rows *o = &m->head->o;
+    const int strips = m->strips;
+    const enum dtype out = dtype == DTYPE_BF16 ? DTYPE_BF16 : o->dtype;
+    char *to = row_at(o, m->left_row + row);
+    const char *from = value_at(m->left, 0, row, dtype);
+    for (int n = 0; n < strips; n++, from += BATCH_ROWS * STRIP_WIDE * dtype_size(dtype)) {
+        if (dtype == DTYPE_BF16) {
+            _mm512_storeu_si512(to + n * TILE_BYTES, _mm512_load_si512(from));
+        } else {
+            __m512 x = _mm512_load_ps(from), y = _mm512_load_ps(from + TILE_BYTES);
+            join_pairs(&x, &y);
+            store32(to, out, STRIP_WIDE * n, x, y);
         }
-        __m512 y = _mm512_load_ps(from + TILE_BYTES);
-        join_pairs(&x, &y);
-        if (m->head->o.dtype == DTYPE_BF16) {
-            _mm512_storeu_si512(to + strip * TILE_BYTES, (__m512i)_mm512_cvtne2ps_pbh(y, x));
-            continue;
-        }
-        store16(to, m->head->o.dtype, 32 * strip, x);
-        store16(to, m->head->o.dtype, 32 * strip + 16, y);
     }
 }
 
@@ -78,10 +100,10 @@ TILE_INLINE void call_row(const struct amx_rows *rows, int64_t row, int width)
     for (size_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(at + byte, _MM_HINT_T1);
 }
 
-TILE_INLINE void run_row(const struct amx *m, int row)
+TILE_INLINE void run_row(const struct amx *m, int row, enum dtype dtype)
 {
     const struct amx_head *h = m->head;
-    if (row < m->left_rows) leave_values(m, row);
+    if (row < m->left_rows) leave_row(m, row, dtype);
     if (m->row + row >= h->rows) return;
     call_row(&h->q, m->row + row, m->Dk);
     call_row(&h->k, m->row + row, m->Dk);
@@ -91,11 +113,11 @@ TILE_INLINE void run_row(const struct amx *m, int row)
 }
 
 /* Errand n of a strip of chunk i: all of them together meet every row of the chunk. */
-TILE_INLINE void run_errand(const struct amx *m, int i, int strip, int n)
+TILE_INLINE void run_errand(const struct amx *m, int i, int strip, int n, enum dtype dtype)
 {
     const int each = (AMX_CHUNK / ERRANDS + m->strips - 1) / m->strips;
     const int row = (strip * ERRANDS + n) * each;
-    for (int r = row; r < row + each && r < AMX_CHUNK; r++) run_row(m, i * AMX_CHUNK + r);
+    for (int r = row; r < row + each && r < AMX_CHUNK; r++) run_row(m, i * AMX_CHUNK + r, dtype);
 }
 
 #endif

@@ -57,7 +57,7 @@ TILE_INLINE void side_w(struct side s, int slice)
         _mm512_store_si512(s.to + t * 32, pack_pair(x0, y0));
         _mm512_store_si512(s.to + TILE_HALVES + t * 32, pack_pair(x1, y1));
     }
-    run_errand(s.m, s.chunk, s.strip, s.errand + slice);
+    run_errand(s.m, s.chunk, s.strip, s.errand + slice, s.dtype);
 }
 
 TILE_INLINE void side_x(struct side s, int slice)
@@ -68,7 +68,7 @@ TILE_INLINE void side_x(struct side s, int slice)
             const __m512 x = _mm512_load_ps(r), y = _mm512_load_ps(r + 2 * TILE_FLOATS);
             _mm512_store_si512(s.to + n * TILE_HALVES + t * 32, pack_pair(x, y));
         }
-    run_errand(s.m, s.chunk, s.strip, s.errand + slice);
+    run_errand(s.m, s.chunk, s.strip, s.errand + slice, s.dtype);
 }
 
 TILE_INLINE void side_o(struct side s, int slice)
@@ -205,20 +205,20 @@ TILE_INLINE void tiles_write(const struct chunk *c, int step, float *to, side_wo
 TILE_INLINE struct side work_w(const struct strip *p, int half, int tile)
 {
     return (struct side){.tile = p->m->tile[tile], .to = p->m->w, .dtype = p->dtype,
-                         .row = p->v + HALF_CHUNK * half * STRIP_WIDE * dtype_size(p->dtype),
+                         .row = p->v + (size_t)(half * HALF_CHUNK * STRIP_WIDE) * dtype_size(p->dtype),
                          .m = p->m, .chunk = p->chunk, .strip = p->strip, .errand = 8 * half};
 }
 
 TILE_INLINE struct side work_x(const struct strip *p, int half, int tile)
 {
     return (struct side){.tile = p->m->tile[tile], .to = TILE_AT(p->m->x, 2 * half),
-                         .m = p->m, .chunk = p->chunk, .strip = p->strip, .errand = 8 * half + 4};
+                         .dtype = p->dtype, .m = p->m, .chunk = p->chunk, .strip = p->strip, .errand = 8 * half + 4};
 }
 
 TILE_INLINE struct side work_o(const struct strip *p, int half, int tile)
 {
     return (struct side){.tile = p->m->tile[tile], .dtype = p->dtype,
-                         .row = p->o + HALF_CHUNK * half * STRIP_WIDE * dtype_size(p->dtype)};
+                         .row = p->o + (size_t)(half * HALF_CHUNK * STRIP_WIDE) * dtype_size(p->dtype)};
 }
 
 /* Step i of the state comes from tile[1], tile[0], tile[1] .. */
@@ -305,8 +305,8 @@ TILE_INLINE void strip_chunks(const struct amx *m, int chunks, int strip, int st
                       .S = m->S + (size_t)(strip * steps) * (32 * STRIP_WIDE)};
     for (int i = 0; i < chunks; i++) {
         p.c = &m->chunk[i], p.chunk = i;
-        p.v = value_at(m, m->v, strip, i * AMX_CHUNK);
-        p.o = value_at(m, m->o, strip, i * AMX_CHUNK);
+        p.v = value_at(m->v, strip, i * AMX_CHUNK, dtype);
+        p.o = value_at(m->o, strip, i * AMX_CHUNK, dtype);
         if (i == 0)
             strip_solve(&p, side_none, no_work);
         else
@@ -333,26 +333,30 @@ static void run_strip(const struct amx *m, int chunks, int strip)
 /* Even columns, then odd ones; and the same as operand. */
 static void enter_state(const struct amx *m)
 {
+    const enum dtype dtype = m->head->S_type;
+    const size_t row = STRIP_WIDE * dtype_size(dtype);
+    const char *from = m->head->S;
     float *at = m->S;
     uint16_t *to = m->state;
     for (int i = 0; i < m->strips * m->steps; i++, to += 2 * TILE_HALVES)
-        for (int d = 0; d < 32; d += 2, at += 2 * STRIP_WIDE) {
-            __m512 x[4];
-            for (int n = 0; n < 4; n++) x[n] = clean(_mm512_load_ps(at + 16 * n));
-            split_pairs(&x[0], &x[1]), split_pairs(&x[2], &x[3]);
-            for (int n = 0; n < 4; n++) _mm512_store_ps(at + 16 * n, x[n]);
-            _mm512_store_si512(to + d * 16, pack_pair(x[0], x[2]));
-            _mm512_store_si512(to + TILE_HALVES + d * 16, pack_pair(x[1], x[3]));
+        for (int d = 0; d < 32; d += 2, from += 2 * row, at += 2 * STRIP_WIDE) {
+            enter_wide((char *)at, from, dtype);
+            enter_wide((char *)(at + STRIP_WIDE), from + row, dtype);
+            for (int n = 0; n < 2; n++)
+                _mm512_store_si512(to + n * TILE_HALVES + d * 16,
+                                   pack_pair(_mm512_load_ps(at + 16 * n),
+                                             _mm512_load_ps(at + STRIP_WIDE + 16 * n)));
         }
 }
 
 static void leave_state(const struct amx *m)
 {
-    float *at = m->S;
-    for (int i = 0; i < m->Dk * m->strips; i++, at += STRIP_WIDE) {
+    const enum dtype dtype = m->head->S_type;
+    const float *at = m->S;
+    for (int64_t i = 0; i < (int64_t)m->Dk * m->strips; i++, at += STRIP_WIDE) {
         __m512 x = _mm512_load_ps(at), y = _mm512_load_ps(at + 16);
         join_pairs(&x, &y);
-        _mm512_store_ps(at, x), _mm512_store_ps(at + 16, y);
+        store32(m->head->S, dtype, i * STRIP_WIDE, x, y);
     }
 }
 

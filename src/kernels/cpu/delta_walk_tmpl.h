@@ -139,22 +139,31 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
     place_pack(&p);
 }
 
+/* Every strip through blocks 0..blocks-1, of which the longest has `most` rows. */
+static void run_blocks(const struct delta_head *h, int blocks, int most)
+{
+    for (int s = 0; blocks > 0 && s < h->strips;) {
+        const int left = h->strips - s, side = most > 1 ? 1 : left < SIDE ? left : SIDE;
+        run_group(h, blocks, s, side);
+        s += side;
+    }
+}
+
 static void run_head(struct delta_head *h)
 {
-    struct delta_plan plan = delta_plan_of(h->a, h->b);
+    struct delta_plan plan = delta_plan_of(h->a, h->b, h->chunk_bytes > 0);
     if (!h->a->slots) delta_dense_load(h, h->a->S0);
-    for (;;) {
+    for (bool more = true; more;) {
         int blocks = 0, most = 0;
-        while (blocks < DELTA_BLOCKS && delta_plan_next(&plan, &h->block[blocks])) {
+        bool chunks = false;
+        while (blocks < DELTA_BLOCKS && (more = delta_plan_next(&plan, &h->block[blocks]))) {
+            chunks = h->block[blocks].chunks;
+            if (chunks) break;
             if (h->block[blocks].rows > most) most = h->block[blocks].rows;
             block_coefs(h, blocks++);
         }
-        if (blocks == 0) break;
-        for (int s = 0; s < h->strips;) {
-            const int left = h->strips - s, side = most > 1 ? 1 : left < SIDE ? left : SIDE;
-            run_group(h, blocks, s, side);
-            s += side;
-        }
+        run_blocks(h, blocks, most);
+        if (chunks) delta_run_chunks(h, &h->block[blocks]);
     }
     if (!h->a->slots) delta_dense_store(h, h->a->S1);
 }

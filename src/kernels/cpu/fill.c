@@ -2,6 +2,13 @@
 #include "base/cpu.h"
 #include "kernels/cpu/cpu.h"
 
+/* What the chunk form of delta takes. Its tests also run it on tiles in plain C (tile.h). */
+#ifdef GDN_TILE_EMULATED
+enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 };
+#else
+enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX };
+#endif
+
 /* What is compiled for each ISA; `isa` is the end of the names, empty for any machine. */
 #define FILL_ISA(isa)                                           \
     forward[OP_ADD_NORM] = cpu_add_norm_forward##isa;           \
@@ -55,5 +62,8 @@ void cpu_fill(struct device *device, uint32_t flags)
     if (flags & CPU_AVX512) {
         FILL_ISA(_avx512);
     }
-    if (flags & CPU_AMX && flags & CPU_AVX512_BF16) backward[OP_DELTA] = cpu_delta_backward_amx;
+    if ((flags & TILES) == TILES) {
+        forward[OP_DELTA] = cpu_delta_forward_amx;
+        backward[OP_DELTA] = cpu_delta_backward_amx;
+    }
 }

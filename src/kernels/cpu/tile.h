@@ -99,12 +99,16 @@ static inline float tile_wide(uint16_t half)
 
 static inline void tile_dp(int c, int a, int b)
 {
+    enum { COLUMNS = TILE_BYTES / 4 };
+    float wide[2 * TILE_ROWS][COLUMNS];
+    for (int p = 0; p < 2 * TILE_ROWS; p++)
+        for (int j = 0; j < COLUMNS; j++)
+            wide[p][j] = tile_wide(tile_emulated[b].half[p / 2][2 * j + p % 2]);
     for (int i = 0; i < TILE_ROWS; i++)
-        for (int j = 0; j < TILE_BYTES / 4; j++)
-            for (int p = 0; p < TILE_ROWS; p++)
-                for (int half = 0; half < 2; half++)
-                    tile_emulated[c].f32[i][j] += tile_wide(tile_emulated[a].half[i][2 * p + half]) *
-                                                  tile_wide(tile_emulated[b].half[p][2 * j + half]);
+        for (int p = 0; p < 2 * TILE_ROWS; p++) {
+            const float x = tile_wide(tile_emulated[a].half[i][p]);
+            for (int j = 0; j < COLUMNS; j++) tile_emulated[c].f32[i][j] += x * wide[p][j];
+        }
 }
 
 #endif
