@@ -24,7 +24,7 @@ struct problem {
     struct shape shape;
     int32_t start[SEQUENCES + 1], slot[SEQUENCES];
     double *value[TENSORS]; /* of o and S1: their gradients; NULL is none */
-    bool fast;
+    bool fast;              /* long runs of rows may take the chunk form */
 };
 
 struct answer {
