@@ -16,36 +16,48 @@
 
 static const float STRONGEST = 8.75e-27f; /* e^-60 */
 
+/* e^g of the block's rows; 1 from `count` on. */
+static void channel_rates(const struct amx *m, const struct amx_rows *g, int count)
+{
+    const int steps = m->steps;
+    const char *row = g->data;
+    float *rate = m->channels.rate;
+    for (int i = 0; i < 16; i++, row += g->stride * (int64_t)sizeof(float), rate += 32)
+        for (int s = 0; s < steps; s++) {
+            __m512 even = _mm512_set1_ps(1.0f), odd = even;
+            if (i < count) {
+                even = load16(row, DTYPE_F32, 32 * s), odd = load16(row, DTYPE_F32, 32 * s + 16);
+                split_pairs(&even, &odd);
+                even = vf_exp(even), odd = vf_exp(odd);
+            }
+            _mm512_store_ps(rate + s * 512, even);
+            _mm512_store_ps(rate + s * 512 + 16, odd);
+        }
+}
+
 /* Rows of the block, 32 channels of it: decayed from its start, and from the chunk's. */
-TILE_INLINE void channel_rows(const struct amx *m, const struct chunk *c, const struct amx_rows *g,
-                              int count, int b, int s)
+TILE_INLINE void channel_rows(const struct amx *m, const struct chunk *c, int b, int s)
 {
     const struct channels *h = &m->channels;
-    const __m512 one = _mm512_set1_ps(1.0f);
+    const uint16_t *k = TILE_AT(m->k, s), *q = TILE_AT(m->q, s);
+    uint16_t *near_k = TILE_AT(h->k, s), *near_q = TILE_AT(h->q, s);
+    uint16_t *k_in = TILE_AT(c->k_in, b * m->steps + s), *q_in = TILE_AT(c->q_in, b * m->steps + s);
+    const float *rate = h->rate + s * 512;
     const __m512 before0 = _mm512_load_ps(h->since + 32 * s);
     const __m512 before1 = _mm512_load_ps(h->since + 32 * s + 16);
-    __m512 since0 = one, since1 = one;
-    for (int i = 0; i < 16; i++) {
-        __m512 rate0 = one, rate1 = one;
-        if (i < count) {
-            const char *row = row_at(g, i);
-            rate0 = load16(row, DTYPE_F32, 32 * s), rate1 = load16(row, DTYPE_F32, 32 * s + 16);
-            split_pairs(&rate0, &rate1);
-            rate0 = vf_exp(rate0), rate1 = vf_exp(rate1);
-        }
-        _mm512_store_ps(h->rate + (s * 16 + i) * 32, rate0);
-        _mm512_store_ps(h->rate + (s * 16 + i) * 32 + 16, rate1);
-        since0 = _mm512_mul_ps(since0, rate0), since1 = _mm512_mul_ps(since1, rate1);
-        const int at = s * TILE_HALVES + i * 32, in = b * m->steps * TILE_HALVES + at;
-        const __m512i k = _mm512_load_si512(m->k + at), q = _mm512_load_si512(m->q + at);
-        const __m512 k0 = _mm512_mul_ps(low_of(k), since0), k1 = _mm512_mul_ps(high_of(k), since1);
-        const __m512 q0 = _mm512_mul_ps(low_of(q), since0), q1 = _mm512_mul_ps(high_of(q), since1);
-        _mm512_store_si512(h->k + at, pack_pair(k0, k1));
-        _mm512_store_si512(h->q + at, pack_pair(q0, q1));
-        _mm512_store_si512(c->k_in + in, pack_pair(_mm512_mul_ps(k0, before0),
-                                                   _mm512_mul_ps(k1, before1)));
-        _mm512_store_si512(c->q_in + in, pack_pair(_mm512_mul_ps(q0, before0),
-                                                   _mm512_mul_ps(q1, before1)));
+    __m512 since0 = _mm512_set1_ps(1.0f), since1 = since0;
+    for (int i = 0; i < 16 * 32; i += 32) {
+        since0 = _mm512_mul_ps(since0, _mm512_load_ps(rate + i));
+        since1 = _mm512_mul_ps(since1, _mm512_load_ps(rate + i + 16));
+        const __m512i x = _mm512_load_si512(k + i), y = _mm512_load_si512(q + i);
+        const __m512 x0 = _mm512_mul_ps(low_of(x), since0), x1 = _mm512_mul_ps(high_of(x), since1);
+        const __m512 y0 = _mm512_mul_ps(low_of(y), since0), y1 = _mm512_mul_ps(high_of(y), since1);
+        _mm512_store_si512(near_k + i, pack_pair(x0, x1));
+        _mm512_store_si512(near_q + i, pack_pair(y0, y1));
+        _mm512_store_si512(k_in + i, pack_pair(_mm512_mul_ps(x0, before0),
+                                               _mm512_mul_ps(x1, before1)));
+        _mm512_store_si512(q_in + i, pack_pair(_mm512_mul_ps(y0, before0),
+                                               _mm512_mul_ps(y1, before1)));
     }
     _mm512_store_ps(h->block + 32 * s, since0);
     _mm512_store_ps(h->block + 32 * s + 16, since1);
@@ -54,17 +66,18 @@ TILE_INLINE void channel_rows(const struct amx *m, const struct chunk *c, const 
 /* Keys of the block decayed to its end, turned. */
 TILE_INLINE void channel_turn(const struct amx *m, int b, int s)
 {
-    const struct channels *h = &m->channels;
+    const uint16_t *k = TILE_AT(m->k, s);
+    uint16_t *to = m->channels.turn;
+    const float *rate = m->channels.rate + s * 512;
     __m512 until0 = _mm512_set1_ps(1.0f), until1 = until0;
-    for (int i = 15; i >= 0; i--) {
-        const float *rate = h->rate + (s * 16 + i) * 32;
-        const __m512i k = _mm512_load_si512(m->k + s * TILE_HALVES + i * 32);
-        _mm512_store_si512(h->turn + i * 32, pack_pair(_mm512_mul_ps(low_of(k), until0),
-                                                       _mm512_mul_ps(high_of(k), until1)));
-        until0 = _mm512_mul_ps(until0, _mm512_load_ps(rate));
-        until1 = _mm512_mul_ps(until1, _mm512_load_ps(rate + 16));
+    for (int i = 15 * 32; i >= 0; i -= 32) {
+        const __m512i x = _mm512_load_si512(k + i);
+        _mm512_store_si512(to + i, pack_pair(_mm512_mul_ps(low_of(x), until0),
+                                             _mm512_mul_ps(high_of(x), until1)));
+        until0 = _mm512_mul_ps(until0, _mm512_load_ps(rate + i));
+        until1 = _mm512_mul_ps(until1, _mm512_load_ps(rate + i + 16));
     }
-    turn_tile(TILE_AT(m->kT, b * m->steps + s), h->turn);
+    turn_tile(TILE_AT(m->kT, b * m->steps + s), to);
 }
 
 /* B [steps] times a factor for each channel. */
@@ -172,8 +185,9 @@ TILE_INLINE void channel_block(const struct amx *m, const struct chunk *c, const
                                int count, int b)
 {
     channel_edge(m, b);
+    channel_rates(m, g, count);
     for (int s = 0; s < m->steps; s++) {
-        channel_rows(m, c, g, count, b, s);
+        channel_rows(m, c, b, s);
         channel_turn(m, b, s);
     }
     const bool mild = channel_back(m);
