@@ -62,8 +62,7 @@ void cpu_fill(struct device *device, uint32_t flags)
     if (flags & CPU_AVX512) {
         FILL_ISA(_avx512);
     }
-    if ((flags & TILES) == TILES) {
-        forward[OP_DELTA] = cpu_delta_forward_amx;
+    if ((flags & TILES) == TILES) forward[OP_DELTA] = cpu_delta_forward_amx;
+    if ((flags & TILES) == TILES && flags & CPU_AMX)
         backward[OP_DELTA] = cpu_delta_backward_amx;
-    }
 }
