@@ -115,7 +115,7 @@ static void multiply_tiles(void *context, int64_t begin, int64_t end, int thread
 {
     (void)context, (void)thread;
     tile_open();
-    for (int t = 0; t < 6; t++) tile_zero(t);
+    tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3), tile_zero(4), tile_zero(5);
     for (int64_t i = begin * PRODUCTS; i < end * PRODUCTS; i += 4) {
         tile_dp(0, 4, 5);
         tile_dp(1, 4, 5);

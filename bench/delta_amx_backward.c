@@ -54,7 +54,7 @@ static double tile_rate(void)
 {
     const double before = seconds(1);
     tile_open();
-    for (int t = 0; t < 4; t++) tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3);
+    tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3);
     for (int i = 0; i < ROUNDS; i++) {
         tile_dp(0, 4, 6);
         tile_dp(1, 4, 7);
