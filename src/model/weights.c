@@ -6,8 +6,6 @@
 #include "base/memory.h"
 #include "model/weights_load.h"
 
-enum { PARTS_PER_LAYER = 64 };
-
 static enum gdn_status find_prefix(struct loader *l)
 {
     static const char *const known[] = {"model.language_model.", "model.", "language_model.model.",
@@ -115,11 +113,13 @@ static int64_t most_tensors(const struct config *c)
     return (int64_t)c->layers * (PER_LAYER + 3ll * c->experts) + 3;
 }
 
+/* Address space for the parts: each take of a few may cost some lines of the cache. */
 static int64_t most_bytes(const struct config *c)
 {
-    const int64_t parts = PARTS_PER_LAYER + 6ll * c->Hk + 4ll * c->experts; /* with what aligning costs */
-    const int64_t linears = 2ll * c->experts;
-    return c->layers * (parts * (int64_t)sizeof(struct linear_part) +
+    enum { TAKES = 16, EACH = 256 };
+    const int64_t takes = TAKES + 2ll * c->experts;
+    const int64_t parts = TAKES + 6ll * c->Hk + 3ll * c->experts, linears = 2ll * c->experts;
+    return c->layers * (takes * EACH + parts * (int64_t)sizeof(struct linear_part) +
                         linears * (int64_t)sizeof(struct linear)) + (1 << 16);
 }
 
