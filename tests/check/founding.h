@@ -65,5 +65,7 @@ bool reads_follow_the_draft(void), initial_is_caught_once(void), records_hold_a_
 bool commit_of_none(void), commit_of_all(void), commit_is_clamped(void);
 bool records_are_cut_along_time(void), no_record_no_commit(void), offsets_agree(void);
 bool batches_commit_apart(void), speculation_costs_entries(void);
+/* founding_families.c */
+bool every_family_follows(void), every_family_keeps_its_past(void), olmo_keeps_its_past(void);
 
 #endif
