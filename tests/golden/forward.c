@@ -95,6 +95,7 @@ static gdn_model *open_model(const char *model, const char *device, enum gdn_typ
     struct gdn_options o = gdn_options_default();
     o.device = device;
     o.compute = compute;
+    o.sessions = 2;
     char path[512];
     snprintf(path, sizeof path, "%s/tests/golden/%s", GDN_SOURCE_DIR, model);
     gdn_model *m;
@@ -184,6 +185,63 @@ static void greedy_tokens(void **state)
     }
 }
 
+/* ---- a left-padded batch ---------------------------------------------------------------------- */
+
+/* Rows of both sequences as they come, those of the first one first in the file. */
+struct padded {
+    const struct st_entry *logits;
+    int64_t before[2]; /* rows of the file before this sequence */
+    double worst;
+    int64_t seen;
+};
+
+static void on_padded(void *context, int feed, size_t row, const float *logits, int32_t vocab)
+{
+    struct padded *p = context;
+    const double d = distance(logits, p->logits, p->before[feed] + (int64_t)row, vocab);
+    if (!(d <= p->worst)) p->worst = d;
+    p->seen++;
+}
+
+/* Here the padding is left out and both sequences are one ragged batch. */
+static void padded_batch_of(const char *model, const char *device)
+{
+    struct golden g;
+    struct gdn_error err = {0};
+    open_golden(&g, model);
+    const struct st_entry *ids = need(&g, "batch.ids"), *mask = need(&g, "batch.mask");
+    const size_t width = (size_t)ids->shape[1];
+    struct padded p = {.logits = need(&g, "batch.logits")};
+    struct gdn_feed feed[2];
+    gdn_model *m = open_model(model, device, GDN_F32);
+    for (size_t b = 0; b < 2; b++) {
+        size_t from = 0;
+        while (((const int32_t *)(const void *)mask->data)[b * width + from] == 0) from++;
+        feed[b] = (struct gdn_feed){.ids = (const int32_t *)(const void *)ids->data + b * width +
+                                           from, .n = width - from};
+        if (gdn_session_new(m, &feed[b].session, &err) != GDN_OK) fail_msg("%s", err.text);
+    }
+    p.before[1] = (int64_t)feed[0].n;
+    assert_true(feed[0].n != feed[1].n);
+    const struct gdn_sink sink = {.context = &p, .logits = on_padded};
+    if (gdn_step(feed, 2, &sink, &err) != GDN_OK) fail_msg("%s", err.text);
+    assert_int_equal(p.seen, p.logits->shape[0]);
+    assert_true(p.worst <= 2e-4);
+    gdn_model_close(m);
+    safetensors_close(&g.file);
+}
+
+static void padded_batches(void **state)
+{
+    static const char *const some[] = {"q35-mlx", "q35moe-stacked", "next-grouped",
+                                       "kimi-released", "olmo-released"};
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        padded_batch_of(some[i], "cpu");
+        padded_batch_of(some[i], "ref");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +249,7 @@ int main(void)
         cmocka_unit_test(ref_f32),
         cmocka_unit_test(ref_f64),
         cmocka_unit_test(greedy_tokens),
+        cmocka_unit_test(padded_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
