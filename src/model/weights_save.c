@@ -74,10 +74,12 @@ static enum gdn_status save_file(const struct safetensors *file, struct saved *l
     const size_t body = file->count > 0 ? safetensors_offset(file, list[0].entry) : file->len;
     file_write(&out, file->data, body);
     for (size_t i = 0; i < file->count; i++) {
-        if (list[i].weight)
+        const struct st_entry *e = list[i].entry;
+        /* What still is where the file is mapped is written as it is. */
+        if (list[i].weight && list[i].weight->tensor.data != (const void *)e->data)
             put_values(&out, &list[i]);
         else
-            file_write(&out, list[i].entry->data, list[i].entry->bytes);
+            file_write(&out, e->data, e->bytes);
     }
     return file_commit(&out, err);
 }

@@ -308,7 +308,8 @@ static void messages_fit(void **state)
     memcpy(value + 1, "\\u001b[2J\xE4\xB8\xAD\x7f", 13);
     refuse_key("model_type", "17", "17", "a text");
     refuse_text(SMALL({"model_type", value}), GDN_ERR_UNSUPPORTED, "model_type",
-                "\"\\u001B[2J\\u4E2D?xxx", "need qwen3_5, qwen3_5_moe, qwen3_next, kimi_linear or olmo_hybrid");
+                "\"\\u001B[2J\\u4E2D?xxx", "need qwen3_5, qwen3_5_moe, "
+                "qwen3_next, kimi_linear or olmo_hybrid");
     memset(path, 'p', sizeof path);
     strcpy(path + sizeof path - 13, "/config.json");
     struct config c;

@@ -27,7 +27,8 @@ static void write_pages(const struct attn_args *a)
 {
     const struct rows *rows = a->rows;
     const struct kv_pages *p = a->pages;
-    const size_t size = dtype_size(p->dtype), key = size * (size_t)p->D, value = size * (size_t)p->Dv;
+    const size_t size = dtype_size(p->dtype);
+    const size_t key = size * (size_t)p->D, value = size * (size_t)p->Dv;
     for (int b = 0; b < rows->B; b++) {
         if (rows->slot[b] < 0) continue;
         for (int row = rows->start[b]; row < rows->start[b + 1]; row++) {

@@ -88,7 +88,8 @@ static void route_row(const struct route_args *a, int64_t t, float *s)
     const float unit = (float)a->scale / (a->renormalise ? sum : 1.0f);
     for (int64_t i = 0; i < best; i++) {
         const float weight = s[a->ids[t * best + i]] * unit;
-        cpu_store_row(tensor_at(a->weight, t * a->weight->stride[0] + i), a->weight->dtype, &weight, 1);
+        cpu_store_row(tensor_at(a->weight, t * a->weight->stride[0] + i), a->weight->dtype,
+                      &weight, 1);
     }
 }
 
@@ -105,7 +106,8 @@ void cpu_route_forward(struct device *device, struct arena *scratch, const void 
     const int64_t E = a->logits->dim[1];
     GDN_CHECK(!a->bias || a->bias->dtype == DTYPE_F32, "the router's bias is f32");
     struct job job = {.a = a, .work = cpu_take_rows(device, scratch, 3 * E)};
-    if (job.work.data) pool_run(device->pool, a->logits->dim[0], cpu_grain(8 * E), route_rows, &job);
+    if (!job.work.data) return;
+    pool_run(device->pool, a->logits->dim[0], cpu_grain(8 * E), route_rows, &job);
 }
 
 static void row_backward(const struct route_args *a, int64_t t, float *s)
@@ -140,5 +142,6 @@ void cpu_route_backward(struct device *device, struct arena *scratch, const void
     const int64_t E = a->logits->dim[1];
     if (!a->weight->grad || !a->logits->grad) return;
     struct job job = {.a = a, .work = cpu_take_rows(device, scratch, 2 * E)};
-    if (job.work.data) pool_run(device->pool, a->logits->dim[0], cpu_grain(8 * E), rows_backward, &job);
+    if (!job.work.data) return;
+    pool_run(device->pool, a->logits->dim[0], cpu_grain(8 * E), rows_backward, &job);
 }
