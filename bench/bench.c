@@ -1,7 +1,6 @@
 /* bench.c: clocks, rounds and roofs. */
 #include "bench.h"
 
-#include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,59 +41,13 @@ double bench_median(double *x, int n)
     return x[n / 2];
 }
 
-/* ---- multiply-adds in registers ------------------------------------------------------------- */
+/* ---- roofs ----------------------------------------------------------------------------------- */
 
-#define FOR(isa) __attribute__((target(isa), noinline))
-enum { CHAINS = 12, TURNS = 100000 };
+const struct bench_isa bench_isas[BENCH_ISAS] = {{&roofs[ROOF_PORTABLE], 0},
+                                                 {&roofs[ROOF_AVX2], CPU_AVX2},
+                                                 {&roofs[ROOF_AVX512], ~(uint32_t)CPU_AMX}};
 
-#define MULTIPLY_ADDS(type, lanes, set, fma)                     \
-    volatile float near_one = 0.999f, sink = 0;                  \
-    type x[CHAINS], m = set(near_one), a = set(near_one);        \
-    for (int c = 0; c < CHAINS; c++) x[c] = m;                   \
-    for (int i = 0; i < TURNS; i++)                              \
-        for (int c = 0; c < CHAINS; c++) x[c] = fma(x[c], m, a); \
-    for (int c = 0; c < CHAINS; c++) sink = sink + x[c][0];      \
-    return 2.0 * lanes * CHAINS * TURNS
-
-typedef float quad __attribute__((vector_size(16)));
-static inline quad quad_set(float x) { return (quad){x, x, x, x}; }
-static inline quad quad_fma(quad x, quad m, quad a) { return x * m + a; }
-
-static FOR("sse2") double adds_portable(void) { MULTIPLY_ADDS(quad, 4, quad_set, quad_fma); }
-static FOR("avx2,fma") double adds_avx2(void)
-{
-    MULTIPLY_ADDS(__m256, 8, _mm256_set1_ps, _mm256_fmadd_ps);
-}
-static FOR("avx512f") double adds_avx512(void)
-{
-    MULTIPLY_ADDS(__m512, 16, _mm512_set1_ps, _mm512_fmadd_ps);
-}
-
-const struct bench_isa bench_isas[BENCH_ISAS] = {
-    {"portable", 0, 0, adds_portable},
-    {"avx2", CPU_AVX2, CPU_AVX2, adds_avx2},
-    {"avx512", CPU_AVX512, ~(uint32_t)CPU_AMX, adds_avx512}};
-
-bool bench_has(const struct bench_isa *isa) { return (cpu_flags() & isa->needs) == isa->needs; }
-
-/* ---- reading -------------------------------------------------------------------------------- */
-
-/* Four streams side by side. */
-static void read_all(const float *x, size_t n)
-{
-    static volatile float sink;
-    quad sum[16] = {{0}};
-    const size_t part = n / 4;
-    for (size_t i = 0; i + 16 <= part; i += 16)
-        for (int s = 0; s < 4; s++)
-            for (int v = 0; v < 4; v++) {
-                quad at;
-                memcpy(&at, x + (size_t)s * part + i + 4 * (size_t)v, sizeof at);
-                sum[4 * s + v] += at;
-            }
-    for (int c = 1; c < 16; c++) sum[0] += sum[c];
-    sink = sink + sum[0][0];
-}
+bool bench_has(const struct bench_isa *isa) { return (cpu_flags() & isa->roof->needs) == isa->roof->needs; }
 
 /* ---- rounds --------------------------------------------------------------------------------- */
 
@@ -119,7 +72,7 @@ static int batch_of(bench_work *work, void *context, int threads)
 /* Amount a second of one thread. */
 static double multiply_add_rate(const struct bench_isa *isa)
 {
-    const double before = bench_seconds(1), amount = isa->multiply_adds();
+    const double before = bench_seconds(1), amount = isa->roof->multiply_adds();
     return amount / (bench_seconds(1) - before);
 }
 
@@ -127,9 +80,9 @@ static double read_rate(const float *memory, size_t bytes)
 {
     enum { READS = 3 };
     /* What was read last round may have been pushed out by the work: once for nothing. */
-    read_all(memory, bytes / sizeof *memory);
+    roof_read(memory, bytes / sizeof *memory);
     const double before = bench_seconds(1);
-    for (int i = 0; i < READS; i++) read_all(memory, bytes / sizeof *memory);
+    for (int i = 0; i < READS; i++) roof_read(memory, bytes / sizeof *memory);
     return (double)bytes * READS / (bench_seconds(1) - before);
 }
 

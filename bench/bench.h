@@ -10,11 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/roof.h"
+
 /* Instruction sets, weakest first, as the mask of device_open reaches them. */
 struct bench_isa {
-    const char *name;
-    uint32_t needs, mask;
-    double (*multiply_adds)(void); /* some in registers; returns how many flops they were */
+    const struct roof *roof;
+    uint32_t mask;
 };
 enum { BENCH_ISAS = 3 };
 extern const struct bench_isa bench_isas[BENCH_ISAS];

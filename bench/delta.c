@@ -225,7 +225,7 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
     const bool in_place = w->isa == IN_PLACE, compute = w->rows >= BLOCK;
     const struct bench_isa *isa = &bench_isas[in_place ? AVX512 : w->isa];
     snprintf(name, sizeof name, "%-16s %-8s %-8s %d", w->name, channel ? "channel" : "head",
-             isa->name, w->threads);
+             isa->roof->name, w->threads);
     if (!bench_has(isa) || w->threads > cpu_count() || (in_place && channel)) return;
     if (!strstr(name, part)) return;
     stage_open(&s, w, channel);

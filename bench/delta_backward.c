@@ -92,7 +92,7 @@ static void time_call(const struct bench_isa *isa, int threads, int T, int Hk, i
     const struct bench_time time = bench_run(backward, &t, threads,
                                              (struct bench_roof){.isa = isa}, limit);
     const double each = time.median / T / Hv, rate = flops_of(channel) / each;
-    printf("%-9s %-8s %3d %3d %6d %7d  %6.3f  %6.3f  %7.1f %7.1f %5.0f%%", isa->name,
+    printf("%-9s %-8s %3d %3d %6d %7d  %6.3f  %6.3f  %7.1f %7.1f %5.0f%%", isa->roof->name,
            channel ? "channel" : "head", Hk, Hv, T, threads, each * 1e6,
            time.best * 1e6 / T / Hv, rate * 1e-9, time.roof * 1e-9, 100 * rate / time.roof);
     const bool asked = isa == &bench_isas[BENCH_ISAS - 1] && threads == 1 && T == 4096;

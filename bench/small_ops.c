@@ -238,7 +238,7 @@ static void time_isa(struct bench *b, const struct row *r, bool backward, int th
     const struct bench_time t = bench_run(call, b, threads, roof, LIMIT);
     printf("%-16s %-8s %-4s %5d %4d %5d %7d  %-8s %10.2f %8.2f %7.1f %6.0f", r->name,
            backward ? "backward" : "forward", dtype_name(r->dtype), r->T, r->H, r->D, threads,
-           isa->name, 1e6 * t.median, 1e-6 * b->bytes, 1e-9 * b->bytes / t.median,
+           isa->roof->name, 1e6 * t.median, 1e-6 * b->bytes, 1e-9 * b->bytes / t.median,
            100 * b->bytes / t.median / t.roof);
     const bool asked = !backward && threads == 1 && isa == &bench_isas[BENCH_ISAS - 1];
     if (asked && r->want.must > 0)

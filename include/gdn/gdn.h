@@ -81,6 +81,8 @@ struct gdn_model_info {
     int64_t kv_token_bytes; /* of one token in one session */
     int64_t session_bytes;  /* of one session at options.context */
     int64_t scratch_bytes;  /* address space reserved for a pass */
+    double token_bytes;     /* of the weights that one token reads */
+    double token_products;  /* multiply-adds of one token with them */
     int32_t tokens;         /* in the tokenizer; 0 without one */
     int32_t eos[16], eos_count;
     bool recommends;        /* generation_config.json recommends what follows */
@@ -88,6 +90,22 @@ struct gdn_model_info {
     int32_t top_k;
 };
 GDN_API void gdn_model_describe(const gdn_model *model, struct gdn_model_info *info);
+
+/* ---- measuring ------------------------------------------------------------------------------------- */
+
+/* Writes a model with random weights (bf16, the same for the same seed) into an existing folder. Its
+ * shape is that of `config`, the text of a config.json. */
+GDN_API enum gdn_status gdn_random_model(const char *config, size_t len, const char *folder,
+                                         uint64_t seed, struct gdn_error *err);
+
+/* Begins to count how long each kind of op takes, anew with every call; before, writes at most
+ * `room` counts of the time since the last call. Returns how many. */
+struct gdn_op_time {
+    const char *op;
+    double seconds;
+    int64_t calls;
+};
+GDN_API int gdn_model_profile(gdn_model *model, struct gdn_op_time *times, int room);
 
 /* ---- text ------------------------------------------------------------------------------------------- */
 

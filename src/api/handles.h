@@ -16,6 +16,7 @@ struct gdn_model {
     struct tokenizer *tokenizer; /* NULL: ids only */
     struct chat *chat;
     struct device *device;
+    struct op_clock clock; /* of the device, once somebody asked */
     struct gdn_options options;
     struct engine_options engine_options;
     struct engine engine;

@@ -166,6 +166,7 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
 {
     const struct config *c = &m->config;
     const int64_t page = session_bytes(m, PAGE), two = session_bytes(m, 2 * PAGE);
+    const struct weights_visit visit = weights_visit(&m->weights);
     *info = (struct gdn_model_info){
         .family = c->family->name, .vocab = c->vocab, .width = c->D, .ffn = c->F,
         .layers = c->layers, .heads = c->Hq, .kv_heads = c->Hkv, .head_width = c->head_dim,
@@ -179,6 +180,7 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
         .state_bytes = page - (two - page), .kv_token_bytes = (two - page) / PAGE,
         .session_bytes = session_bytes(m, m->engine_options.context),
         .scratch_bytes = (int64_t)engine_scratch_bytes(c, m->device, &m->engine_options),
+        .token_bytes = visit.bytes, .token_products = visit.products,
         .tokens = m->tokenizer ? tokenizer_count(m->tokenizer) : 0,
         .recommends = c->sampling, .temperature = c->temperature, .top_p = c->top_p,
         .top_k = c->top_k};

@@ -13,7 +13,7 @@
 
 static const struct command *const commands[] = {&command_run, &command_logits,
                                                  &command_perplexity, &command_info,
-                                                 &command_state};
+                                                 &command_state, &command_bench};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char exit_codes[] =

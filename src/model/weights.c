@@ -95,7 +95,10 @@ static enum gdn_status take_everything(struct loader *l)
 {
     struct weights *w = l->w;
     const struct config *c = l->c;
-    TRY(find_prefix(l));
+    if (l->wanted)
+        w->prefix = "model.";
+    else
+        TRY(find_prefix(l));
     w->shifted = c->family->centred && find_shift(l);
     TRY(take_tensor(l, w->prefix, "embed_tokens.weight", false, 2, (int64_t[]){c->vocab, c->D},
                     &w->embed));
@@ -149,6 +152,45 @@ enum gdn_status weights_open(struct weights *w, const struct config *c, const ch
     mem_give(l.used);
     if (status != GDN_OK) weights_close(w);
     return status;
+}
+
+enum gdn_status weights_list(const struct config *c, weights_wanted *wanted, void *context,
+                             struct gdn_error *err)
+{
+    struct weights w = {.layers = c->layers};
+    struct loader l = {.w = &w, .c = c, .path = "", .err = err, .wanted = wanted,
+                       .context = context};
+    enum gdn_status status = take_room(&w, c, err);
+    if (status == GDN_OK) status = take_everything(&l);
+    weights_close(&w);
+    return status;
+}
+
+static void visit(struct weights_visit *v, const struct linear *w, double share)
+{
+    for (int i = 0; i < w->parts; i++) {
+        const double n = share * (double)w->part[i].rows * (double)w->K;
+        v->products += n;
+        v->bytes += n * (double)dtype_size(w->part[i].w->dtype);
+    }
+}
+
+struct weights_visit weights_visit(const struct weights *w)
+{
+    struct weights_visit v = {0};
+    for (int32_t i = 0; i < w->layers; i++) {
+        const struct layer *l = &w->layer[i];
+        const struct linear *const all[] = {&l->in, &l->out, &l->decay, &l->gate, &l->gate_up,
+                                            &l->down, &l->share, &l->route.logits};
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++) visit(&v, all[j], 1);
+        const double chosen = l->sparse ? (double)l->route.best / l->experts.count : 0;
+        for (int32_t e = 0; l->sparse && e < l->experts.count; e++) {
+            visit(&v, &l->experts.gate_up[e], chosen);
+            visit(&v, &l->experts.down[e], chosen);
+        }
+    }
+    visit(&v, &w->head, 1);
+    return v;
 }
 
 void weights_close(struct weights *w)

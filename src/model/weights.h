@@ -60,6 +60,18 @@ enum gdn_status weights_open(struct weights *weights, const struct config *confi
                              struct gdn_error *err);
 void weights_close(struct weights *weights);
 
+/* Tells of every tensor that a checkpoint of this config needs, by the release's name under
+ * "model.", in the order of the layers. */
+typedef void weights_wanted(void *context, const char *name, int rank, const int64_t *dim);
+enum gdn_status weights_list(const struct config *config, weights_wanted *wanted, void *context,
+                             struct gdn_error *err);
+
+/* What one token reads of the weights: all of the projections, of the experts those it goes to. */
+struct weights_visit {
+    double bytes, products; /* multiply-adds */
+};
+struct weights_visit weights_visit(const struct weights *weights);
+
 /* Into an existing folder, under the names that the files had, with the values of now: unchanged
  * weights give the same bytes. */
 enum gdn_status weights_save(const struct weights *weights, const char *folder,

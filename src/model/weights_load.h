@@ -15,6 +15,8 @@ struct loader {
     const char *path;
     struct gdn_error *err;
     bool *used; /* [shards.count] */
+    weights_wanted *wanted; /* not NULL: tensors are not taken, but told of */
+    void *context;          /* its */
     size_t faults;
     struct gdn_error first; /* of the faults */
     char others[240];       /* the names of the next */

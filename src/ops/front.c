@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "ops/run.h"
 
 enum gdn_status pass_status(const struct pass *pass)
@@ -51,7 +52,13 @@ void pass_run(struct pass *pass, enum op op, void *args, bool weight_learns)
     if (pass_status(pass) != GDN_OK) return;
     GDN_CHECK(pass->device->forward[op], "device %s has no op_%s", pass->device->name, info->name);
     size_t mark = arena_mark(pass->data);
+    struct op_clock *clock = pass->device->clock;
+    const double begin = clock ? clock_seconds() : 0;
     pass->device->forward[op](pass->device, pass->data, args);
+    if (clock) {
+        clock->seconds[op] += clock_seconds() - begin;
+        clock->calls[op]++;
+    }
     arena_release(pass->data, mark);
     if (pass->tape && learns) tape_append(pass->tape, pass->meta, op, args);
 }

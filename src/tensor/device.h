@@ -22,11 +22,18 @@ struct device;
  * the other small ops stay below the bounds in api/ops_frame.c. */
 typedef void op_kernel(struct device *device, struct arena *scratch, const void *args);
 
+/* How long the calls of each op took, summed up. */
+struct op_clock {
+    double seconds[OP_COUNT];
+    int64_t calls[OP_COUNT];
+};
+
 struct device {
     const char *name; /* "ref", "cpu" */
     uint32_t isa;     /* cpu flags that its kernels use: those of the machine, after the mask */
     op_kernel *forward[OP_COUNT], *backward[OP_COUNT];
     struct pool *pool; /* NULL: the caller alone */
+    struct op_clock *clock; /* NULL: nobody wants to know */
 
     /* Memory of the device; take gives zeroed bytes or NULL. */
     void *(*take)(struct device *device, size_t bytes);
