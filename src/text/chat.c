@@ -1,5 +1,6 @@
 #include "text/chat.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -61,12 +62,15 @@ static const char builtin[] =
 
 struct chat {
     struct jinja *jinja;
+    bool thinks;            /* its source has <think> in it */
     struct bytes tokens;    /* {"bos_token": "..."}: what the files call the special tokens */
     struct gdn_error error; /* why there is no template */
 };
 
 static enum gdn_status parse(struct chat *chat, const char *name, const char *source, size_t len)
 {
+    static const char mark[] = "<think>";
+    chat->thinks = memmem(source, len, mark, sizeof mark - 1) != NULL;
     return jinja_open(name, source, len, &chat->jinja, &chat->error);
 }
 
@@ -119,6 +123,8 @@ void chat_close(struct chat *chat)
     bytes_free(&chat->tokens);
     mem_give(chat);
 }
+
+bool chat_spells_thoughts(const struct chat *chat) { return chat->thinks; }
 
 /* ---- rendering ------------------------------------------------------------------------------- */
 
@@ -189,12 +195,70 @@ static enum gdn_status encode_written(struct encoder *e, size_t begin, size_t en
 static enum gdn_status encode_prompt(struct encoder *e)
 {
     const struct bytes *marks = &e->prompt->marks;
-    for (size_t begin = 0, end; begin < marks->len; begin = end) {
+    for (size_t begin = e->done, end; begin < marks->len; begin = end) {
         const char *change = memchr(marks->at + begin, !marks->at[begin], marks->len - begin);
         end = change ? (size_t)(change - marks->at) : marks->len;
         if (!marks->at[begin]) TRY(encode_written(e, begin, end));
     }
     return encode_text(e, marks->len);
+}
+
+/* ---- behind an answer ------------------------------------------------------------------------ */
+
+/* How a template ends an answer and goes on is seen from what it writes behind one: the messages
+ * are rendered behind a question and an answer that stands for the one told, and the prompt is cut
+ * where that ends. The words of the answer are those that come out once. */
+enum { WORDS_TRIED = 8 };
+
+static bool put_behind(const struct chat_request *request, const char *words, struct bytes *json)
+{
+    size_t open = 0, len = request->messages_len;
+    const char *text = request->messages;
+    while (open < len && strchr(" \t\r\n", text[open])) open++;
+    if (open == len || text[open] != '[') return false;
+    size_t next = open + 1;
+    while (next < len && strchr(" \t\r\n", text[next])) next++;
+    bytes_addf(json, "[{\"role\":\"user\",\"content\":\"?\"},"
+                     "{\"role\":\"assistant\",\"content\":\"%s\"}", words);
+    if (next < len && text[next] != ']') bytes_add_text(json, ",");
+    bytes_add(json, text + next, len - next);
+    return true;
+}
+
+/* Where the only `words` of the prompt end; 0: there are none, or more. */
+static size_t only_end(const struct bytes *prompt, const char *words)
+{
+    const size_t n = strlen(words);
+    const char *at = memmem(prompt->at, prompt->len, words, n);
+    if (!at) return 0;
+    const size_t end = (size_t)(at - prompt->at) + n;
+    return memmem(prompt->at + end, prompt->len - end, words, n) ? 0 : end;
+}
+
+static enum gdn_status render_behind(const struct chat *chat, const struct chat_request *request,
+                                     struct jinja_output *out, size_t *begin,
+                                     struct gdn_error *err)
+{
+    for (int k = 0; k < WORDS_TRIED; k++) {
+        char words[32];
+        struct bytes json = {0};
+        snprintf(words, sizeof words, "told-already-%d", k);
+        if (!put_behind(request, words, &json))
+            return error_set(err, GDN_ERR_INPUT, "messages: need a list");
+        struct chat_request longer = *request;
+        longer.messages = json.at;
+        longer.messages_len = json.len;
+        const enum gdn_status status =
+            json.failed ? error_set(err, GDN_ERR_MEMORY, "no memory for the messages")
+                        : chat_render(chat, &longer, out, err);
+        bytes_free(&json);
+        TRY(status);
+        *begin = only_end(&out->text, words);
+        if (*begin > 0) return GDN_OK;
+        jinja_output_free(out);
+    }
+    return error_set(err, GDN_ERR_UNSUPPORTED, "the chat template does not show an answer as it "
+                     "is, so that how it ends one cannot be told");
 }
 
 enum gdn_status chat_encode(const struct chat *chat, const struct tokenizer *tok,
@@ -203,10 +267,12 @@ enum gdn_status chat_encode(const struct chat *chat, const struct tokenizer *tok
 {
     struct jinja_output prompt = {0};
     const size_t before = ids->len;
-    TRY(chat_render(chat, request, &prompt, err));
-    struct encoder e = {.tok = tok, .prompt = &prompt, .ids = ids, .err = err};
+    size_t begin = 0;
+    TRY(request->behind ? render_behind(chat, request, &prompt, &begin, err)
+                        : chat_render(chat, request, &prompt, err));
+    struct encoder e = {.tok = tok, .prompt = &prompt, .done = begin, .ids = ids, .err = err};
     const enum gdn_status status =
-        request->control ? tokenizer_encode(tok, prompt.text.at, prompt.text.len,
+        request->control ? tokenizer_encode(tok, prompt.text.at + begin, prompt.text.len - begin,
                                             TOKENIZER_WITH_CONTROL, ids, err)
                          : encode_prompt(&e);
     if (status != GDN_OK) ids->len = before;

@@ -22,6 +22,9 @@ enum gdn_status chat_parse(const char *name, const char *source, size_t len, str
                            struct gdn_error *err);
 void chat_close(struct chat *chat);
 
+/* The template knows <think>: where these are no tokens, the model spells them (think.h). */
+bool chat_spells_thoughts(const struct chat *chat);
+
 enum chat_think { CHAT_THINK_DEFAULT, CHAT_THINK_ON, CHAT_THINK_OFF };
 
 /* All texts are JSON. Those but the messages may be NULL. */
@@ -34,6 +37,9 @@ struct chat_request {
     enum chat_think think; /* enable_thinking; by default the template decides */
     bool keep_thinking;    /* preserve_thinking: thoughts before the last question too */
     bool control;          /* messages may spell control tokens */
+    bool behind;           /* the messages come behind an answer that is told already, and has not
+                              been ended: only what the template writes from there on (not with
+                              chat_render) */
 };
 
 /* Errors of the template and of the JSON are GDN_ERR_INPUT and have the place. */
