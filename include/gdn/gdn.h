@@ -54,9 +54,11 @@ struct gdn_options {
 };
 
 GDN_API struct gdn_options gdn_options_default(void);
-/* Reads GDN_STATE_BF16 (exactly "1": state = GDN_BF16) into *options. Nothing else ever looks at
- * the environment. */
+/* Reads GDN_STATE_BF16 (exactly "1": state = GDN_BF16) into *options. Nothing but this and the next
+ * function ever looks at the environment. */
 GDN_API void gdn_options_from_env(struct gdn_options *options);
+/* For programs that colour what they say: false when NO_COLOR is set to something. */
+GDN_API bool gdn_color_from_env(void);
 
 /* `path` is a folder with config.json, safetensors and tokenizer.json (the last may be missing:
  * then only ids can be used). The files are mapped and must stay unchanged. *model is NULL after a
@@ -134,6 +136,8 @@ struct gdn_chat_options {
     enum gdn_think think;
     const char *tools;      /* a JSON list, or NULL */
     const char *variables;  /* a JSON object: further variables of the template, or NULL */
+    bool behind;            /* the messages go on behind an answer that the session was fed: what
+                               ends it comes first, by the template (ids only) */
 };
 struct gdn_message {
     const char *role, *content;
@@ -160,6 +164,21 @@ GDN_API void gdn_decoder_free(gdn_decoder *decoder);
 /* The text that became certain with this id (id < 0: with the end of the text). It is zero-ended
  * and lives until the next call. */
 GDN_API const char *gdn_decoder_push(gdn_decoder *decoder, int32_t id);
+
+/* An answer as it comes, its thoughts apart: <think> and </think> as tokens where the model has
+ * them, as text where only its template does. Neither the marks nor the white space around them are
+ * in either part; a model without thoughts has all in `answer`. `before`: the ids in front of the
+ * answer, as they were fed; a template may have opened the thoughts in them. n may be 0 where the
+ * text before it is not to decide (plain text to go on with). */
+typedef struct gdn_reply gdn_reply;
+struct gdn_reply_text {
+    const char *thoughts, *answer; /* zero-ended, whole code points; until the next push */
+};
+GDN_API enum gdn_status gdn_reply_new(const gdn_model *model, const int32_t *before, size_t n,
+                                      gdn_reply **reply, struct gdn_error *err);
+GDN_API void gdn_reply_free(gdn_reply *reply);
+/* What became certain with this id; id < 0: the end. */
+GDN_API struct gdn_reply_text gdn_reply_push(gdn_reply *reply, int32_t id);
 
 /* ---- sessions --------------------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 #include "state/file.h"
 #include "text/chat.h"
 #include "text/decode.h"
+#include "text/think.h"
 #include "text/tokenizer.h"
 
 struct gdn_model {
@@ -49,6 +50,11 @@ struct gdn_snapshot {
 struct gdn_decoder {
     struct decoder decoder;
     struct bytes text;
+};
+
+struct gdn_reply {
+    struct think think;
+    struct think_text text;
 };
 
 /* The first session opens the engine. */

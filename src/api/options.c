@@ -1,4 +1,4 @@
-/* options.c: defaults, and the one function that reads the environment. */
+/* options.c: defaults, and the only functions that read the environment. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,4 +16,10 @@ void gdn_options_from_env(struct gdn_options *options)
 {
     const char *bf16 = getenv("GDN_STATE_BF16");
     if (bf16 && strcmp(bf16, "1") == 0) options->state = GDN_BF16;
+}
+
+bool gdn_color_from_env(void)
+{
+    const char *none = getenv("NO_COLOR");
+    return !none || !*none;
 }

@@ -48,7 +48,8 @@ static struct chat_request request_of(const char *messages, size_t len,
     return (struct chat_request){.messages = messages, .messages_len = len, .tools = o->tools,
                                  .variables = o->variables, .answer = o->answer,
                                  .think = known ? thinks[o->think] : CHAT_THINK_DEFAULT,
-                                 .keep_thinking = o->keep_thinking, .control = o->control};
+                                 .keep_thinking = o->keep_thinking, .control = o->control,
+                                 .behind = o->behind};
 }
 
 enum gdn_status gdn_chat_json(const gdn_model *m, const char *messages, size_t len,
@@ -139,4 +140,36 @@ const char *gdn_decoder_push(gdn_decoder *d, int32_t id)
     else
         decoder_flush(&d->decoder, &d->text);
     return d->text.failed ? "" : d->text.at;
+}
+
+enum gdn_status gdn_reply_new(const gdn_model *m, const int32_t *before, size_t n,
+                              gdn_reply **reply, struct gdn_error *err)
+{
+    *reply = NULL;
+    TRY(need_tokenizer(m, err));
+    struct gdn_reply *r = mem_take(sizeof *r);
+    if (!r) return error_set(err, GDN_ERR_MEMORY, "no memory for a reply");
+    think_open(&r->think, m->tokenizer, chat_spells_thoughts(m->chat), before, n);
+    *reply = r;
+    return GDN_OK;
+}
+
+void gdn_reply_free(gdn_reply *r)
+{
+    if (!r) return;
+    think_close(&r->think);
+    bytes_free(&r->text.thoughts);
+    bytes_free(&r->text.answer);
+    mem_give(r);
+}
+
+struct gdn_reply_text gdn_reply_push(gdn_reply *r, int32_t id)
+{
+    struct bytes *thoughts = &r->text.thoughts, *answer = &r->text.answer;
+    thoughts->len = answer->len = 0;
+    bytes_add(thoughts, "", 0);
+    bytes_add(answer, "", 0);
+    think_push(&r->think, id, &r->text);
+    return (struct gdn_reply_text){.thoughts = thoughts->failed ? "" : thoughts->at,
+                                   .answer = answer->failed ? "" : answer->at};
 }

@@ -134,6 +134,32 @@ static void decoder(void **state)
     gdn_decoder_free(NULL);
 }
 
+/* Thoughts apart, and behind a prompt that opened them. */
+static void reply(void **state)
+{
+    (void)state;
+    static const char said[] = "\nFrance, I think.\n</think>\n\nParis.";
+    static const int32_t before[] = {IM_START, THINK};
+    for (size_t opened = 0; opened < 3; opened++) {
+        int32_t ids[ROOM] = {THINK};
+        char thoughts[256] = "", answer[256] = "";
+        gdn_reply *r;
+        size_t n = ROOM - 1;
+        accepted(gdn_tokenize(demo, said, strlen(said), GDN_CONTROL, ids + 1, &n, &err));
+        accepted(gdn_reply_new(demo, before, opened, &r, &err));
+        /* Once the answer opens them, once nobody does, once the prompt has. */
+        for (size_t i = opened > 0; i <= n + 1; i++) {
+            const struct gdn_reply_text text = gdn_reply_push(r, i <= n ? ids[i] : -1);
+            strcat(thoughts, text.thoughts);
+            strcat(answer, text.answer);
+        }
+        gdn_reply_free(r);
+        assert_string_equal(thoughts, opened == 1 ? "" : "France, I think.");
+        assert_string_equal(answer, opened == 1 ? said : "Paris.");
+    }
+    gdn_reply_free(NULL);
+}
+
 static const struct gdn_chat_options answering = {.answer = true};
 static const struct gdn_chat_options thinking = {.answer = true, .think = GDN_THINK_ON};
 
@@ -298,7 +324,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(room),     cmocka_unit_test(control),
-        cmocka_unit_test(decoder),  cmocka_unit_test(chat),
+        cmocka_unit_test(decoder), cmocka_unit_test(reply),  cmocka_unit_test(chat),
         cmocka_unit_test(chat_in_json), cmocka_unit_test(bad_chats), cmocka_unit_test(ids_only),
         cmocka_unit_test(every_allocation_fails),
     };
