@@ -101,7 +101,8 @@ static enum gdn_status tokens(const gdn_model *model, const struct prompt *p, in
         return gdn_tokenize(model, p->text, p->len, p->control ? GDN_CONTROL : 0, ids, count, err);
     const struct gdn_message messages[] = {{"system", p->system}, {"user", p->text}};
     const size_t skip = p->system ? 0 : 1;
-    const struct gdn_chat_options options = {.answer = true, .think = p->think};
+    const struct gdn_chat_options options = {.answer = true, .think = p->think,
+                                             .behind = p->behind};
     return gdn_chat(model, messages + skip, 2 - skip, &options, ids, count, err);
 }
 

@@ -32,6 +32,7 @@ struct prompt {
     const char *text;
     size_t len;
     bool chat, control;
+    bool behind; /* a chat goes on: what ends the answer before it comes first */
     enum gdn_think think;
     const char *system;
 };

@@ -4,18 +4,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/machine.h"
 #include "base/memory.h"
 #include "cli/command.h"
 #include "cli/setup.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/speech.h"
 
 enum { PROMPT_BYTES = 64 << 20, PIECE = 512 };
 
 struct run_settings {
     const char *model, *text, *ids, *system, *save, *resume;
-    bool raw, think, no_think, print_ids, stats;
+    bool raw, think, no_think, show_thinking, print_ids, json, stats;
     int64_t most, top_k, seed; /* the last two and those below: -1 when not given */
     double temperature, top_p, min_p;
     struct setup setup;
@@ -26,7 +29,8 @@ struct job {
     gdn_model *model;
     struct gdn_model_info info;
     gdn_session *session;
-    gdn_decoder *decoder; /* NULL: ids are printed */
+    struct speech speech;
+    const char *finish;   /* why the answer ended */
     struct gdn_sampling sampling;
     char *text; /* of standard input */
     struct id_file file;
@@ -34,8 +38,7 @@ struct job {
     size_t prompt_len;
     int32_t reused; /* tokens of --resume */
     int32_t said;   /* the last token printed, while it is not fed; -1: none */
-    int64_t answer_len;
-    double begin, fed, first, end; /* seconds */
+    double start, begin, fed, first, end; /* seconds */
 };
 
 static double now(void)
@@ -57,6 +60,12 @@ static enum gdn_status check_settings(const struct run_settings *s, struct gdn_e
         return error_set(err, GDN_ERR_USAGE, "%s: found with %s, which is for a chat",
                          s->ids ? "--ids" : "--raw",
                          s->system ? "--system" : s->think ? "--think" : "--no-think");
+    if (s->json && s->print_ids)
+        return error_set(err, GDN_ERR_USAGE, "--json and --print-ids: found both, need one (the "
+                         "object has the ids)");
+    if (s->show_thinking && (s->json || s->print_ids))
+        return error_set(err, GDN_ERR_USAGE, "--show-thinking: found with %s, need it alone",
+                         s->json ? "--json, whose object has the thoughts apart" : "--print-ids");
     if (s->resume && s->system)
         return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation "
                          "has begun already");
@@ -75,7 +84,7 @@ static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struc
     if (!has_prompt(s)) return GDN_OK;
     if (s->ids) return id_file_open(&job->file, s->ids, err);
     *prompt = (struct prompt){.text = s->text, .len = s->text ? strlen(s->text) : 0,
-                              .chat = !s->raw, .system = s->system,
+                              .chat = !s->raw, .behind = s->resume != NULL, .system = s->system,
                               .think = s->think      ? GDN_THINK_ON
                                        : s->no_think ? GDN_THINK_OFF : GDN_THINK_DEFAULT};
     if (!s->text || strcmp(s->text, "-") == 0) {
@@ -86,25 +95,21 @@ static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struc
     return error_set(err, GDN_ERR_USAGE, "the prompt is empty: need a text");
 }
 
-/* The next question goes behind the answer that was saved, which has no end token yet: an answer
- * ends where one is drawn, and that one is not fed. */
-static enum gdn_status next_turn(struct job *job, struct gdn_error *err)
+static bool is_eos(const struct gdn_model_info *info, int32_t id)
 {
-    static const char end[] = "<|im_end|>\n";
-    int32_t ids[8];
-    size_t n = sizeof ids / sizeof *ids;
-    TRY(gdn_tokenize(job->model, end, sizeof end - 1, GDN_CONTROL, ids, &n, err));
-    if (n > sizeof ids / sizeof *ids)
-        return error_set(err, GDN_ERR_UNSUPPORTED, "the tokenizer has no <|im_end|>");
-    const size_t skip = gdn_session_tokens(job->session)[job->reused - 1] == ids[0];
-    int32_t *all = mem_take_array(n + job->prompt_len, sizeof *all);
-    if (!all) return error_set(err, GDN_ERR_MEMORY, "no memory for the prompt");
-    memcpy(all, ids + skip, sizeof *all * (n - skip));
-    memcpy(all + n - skip, job->prompt, sizeof *all * job->prompt_len);
-    mem_give(job->prompt);
-    job->prompt = all;
-    job->prompt_len += n - skip;
-    return GDN_OK;
+    for (int32_t i = 0; i < info->eos_count; i++)
+        if (info->eos[i] == id) return true;
+    return false;
+}
+
+/* An answer that ended by itself has no end token yet: it is drawn, and not fed. One that was fed
+ * is not fed twice. */
+static void drop_second_end(struct job *job)
+{
+    const int32_t last = gdn_session_tokens(job->session)[job->reused - 1];
+    if (job->prompt_len == 0 || job->prompt[0] != last || !is_eos(&job->info, last)) return;
+    job->prompt_len--;
+    memmove(job->prompt, job->prompt + 1, sizeof *job->prompt * job->prompt_len);
 }
 
 static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
@@ -117,7 +122,7 @@ static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
         job->prompt_len = job->file.count;
     } else {
         TRY(prompt_tokens(job->model, prompt, &job->prompt, &job->prompt_len, err));
-        if (s->resume && !s->raw) TRY(next_turn(job, err));
+        if (prompt->behind && job->reused > 0) drop_second_end(job);
     }
     const int32_t context = setup_context(&s->setup, &job->info);
     const size_t all = job->prompt_len + (size_t)job->reused;
@@ -159,40 +164,43 @@ static enum gdn_status feed_prompt(struct job *job, struct gdn_error *err)
     return GDN_OK;
 }
 
-static bool is_eos(const struct gdn_model_info *info, int32_t id)
+/* What stands before the answer, as far as it may open thoughts: of a text to go on with nothing
+ * does. */
+static enum gdn_status begin_answer(struct job *job, struct gdn_error *err)
 {
-    for (int32_t i = 0; i < info->eos_count; i++)
-        if (info->eos[i] == id) return true;
-    return false;
-}
-
-static void print_token(struct job *job, int32_t id)
-{
-    char text[16];
-    snprintf(text, sizeof text, "%s%d", job->answer_len ? " " : "", id);
-    output_text(job->decoder ? gdn_decoder_push(job->decoder, id) : text);
-    if (job->answer_len++ == 0) job->first = now();
+    const struct run_settings *s = job->settings;
+    const bool plain = s->raw && has_prompt(s);
+    job->speech.form = s->print_ids ? SPEECH_IDS : s->json ? SPEECH_JSON : SPEECH_TEXT;
+    job->speech.show_thinking = s->show_thinking;
+    return speech_begin(&job->speech, job->model, job->info.tokens > 0,
+                        gdn_session_tokens(job->session),
+                        plain ? 0 : (size_t)gdn_session_position(job->session), err);
 }
 
 static enum gdn_status answer(struct job *job, struct gdn_error *err)
 {
     const int32_t context = setup_context(&job->settings->setup, &job->info);
+    job->finish = "interrupted";
     while (!interrupt_noted() && output_open()) {
         int32_t id;
         TRY(gdn_session_sample(job->session, &job->sampling, &id, err));
+        job->finish = "stop";
         if (is_eos(&job->info, id)) break;
-        print_token(job, id);
+        if (job->speech.count == 0) job->first = now();
+        speech_token(&job->speech, id);
         job->said = id;
-        if (job->answer_len == job->settings->most) break;
+        job->finish = "length";
+        if (job->speech.count == job->settings->most) break;
         if (gdn_session_position(job->session) >= context) {
             fprintf(stderr, "gdn run: stopped: the context of %d tokens is full\n", context);
             break;
         }
         TRY(gdn_session_feed(job->session, &id, 1, err));
         job->said = -1;
+        job->finish = "interrupted";
     }
-    if (job->decoder) output_text(gdn_decoder_push(job->decoder, -1));
-    output_text("\n");
+    if (!speech_end(&job->speech))
+        fprintf(stderr, "gdn run: the answer ended while the model was thinking\n");
     return GDN_OK;
 }
 
@@ -215,17 +223,51 @@ static void print_stats(const struct job *job)
     fprintf(stderr, "[prompt %zu tokens, %.0f tok/s; ", job->prompt_len,
             rate((double)job->prompt_len, job->fed - job->begin));
     if (job->settings->resume) fprintf(stderr, "reused %d tokens; ", job->reused);
-    if (job->answer_len == 0) {
+    if (job->speech.count == 0) {
         fprintf(stderr, "no answer");
     } else {
         fprintf(stderr, "answer %lld tokens, %.0f tok/s; first token %.0f ms",
-                (long long)job->answer_len,
-                rate((double)(job->answer_len - 1), job->end - job->first),
-                1e3 * job->first);
+                (long long)job->speech.count,
+                rate((double)(job->speech.count - 1), job->end - job->first),
+                1e3 * (job->first - job->start));
     }
     if (job->sampling.temperature > 0)
         fprintf(stderr, "; seed %llu", (unsigned long long)job->sampling.seed);
     fprintf(stderr, "]\n");
+}
+
+static void put_text(struct bytes *out, const char *key, const struct bytes *text)
+{
+    bytes_addf(out, "\"%s\":", key);
+    if (!text)
+        bytes_add_text(out, "null");
+    else
+        json_put_string(out, text->len ? text->at : "", text->len);
+}
+
+/* One object for a program: times in milliseconds, the first token counted as above. */
+static enum gdn_status print_json(struct job *job, struct gdn_error *err)
+{
+    struct speech *speech = &job->speech;
+    struct bytes out = {0};
+    const bool text = speech->reply != NULL;
+    bytes_add_text(&out, "{");
+    put_text(&out, "text", text ? &speech->answer : NULL);
+    bytes_add_text(&out, ",");
+    put_text(&out, "reasoning", text ? &speech->thoughts : NULL);
+    bytes_add_text(&out, ",\"ids\":[");
+    if (speech->ids.at) bytes_add(&out, speech->ids.at, speech->ids.len);
+    bytes_addf(&out, "],\"finish_reason\":\"%s\",\"prompt_tokens\":%lld,"
+               "\"completion_tokens\":%lld,\"reused_tokens\":%d", job->finish,
+               (long long)job->prompt_len + job->reused, (long long)speech->count, job->reused);
+    bytes_addf(&out, ",\"timings\":{\"load_ms\":%.3f,\"prompt_ms\":%.3f,\"decode_ms\":%.3f",
+               1e3 * (job->begin - job->start), 1e3 * (job->fed - job->begin),
+               1e3 * (job->end - job->fed));
+    if (speech->count > 0)
+        bytes_addf(&out, ",\"first_token_ms\":%.3f", 1e3 * (job->first - job->start));
+    bytes_addf(&out, "},\"peak_bytes\":%lld}\n", (long long)machine_peak_bytes());
+    if (speech->ids.failed || speech->answer.failed || speech->thoughts.failed) out.failed = true;
+    return output_bytes(&out, err);
 }
 
 static enum gdn_status open_session(struct job *job, struct gdn_error *err)
@@ -241,7 +283,7 @@ static enum gdn_status open_session(struct job *job, struct gdn_error *err)
     return GDN_OK;
 }
 
-static enum gdn_status run_job(struct job *job, double start, struct gdn_error *err)
+static enum gdn_status run_job(struct job *job, struct gdn_error *err)
 {
     struct prompt prompt = {0};
     TRY(check_settings(job->settings, err));
@@ -251,19 +293,19 @@ static enum gdn_status run_job(struct job *job, double start, struct gdn_error *
     TRY(open_session(job, err));
     TRY(take_tokens(job, &prompt, err));
     choose_sampling(job);
-    if (job->settings->ids && !job->settings->print_ids && job->info.tokens == 0)
+    if (job->settings->ids && job->info.tokens == 0 && !job->settings->print_ids &&
+        !job->settings->json)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
                          "text, need --print-ids", job->settings->model);
-    if (!job->settings->print_ids) TRY(gdn_decoder_new(job->model, true, &job->decoder, err));
     interrupt_note();
     job->begin = now();
     TRY(feed_prompt(job, err));
     job->fed = now();
     if (interrupt_noted()) return GDN_OK;
+    TRY(begin_answer(job, err));
     TRY(answer(job, err));
     job->end = now();
-    job->first -= start;
-    job->end -= start;
+    if (job->settings->json) TRY(print_json(job, err));
     print_stats(job);
     return save(job, err);
 }
@@ -282,6 +324,9 @@ static void describe(struct options *o, struct run_settings *s)
                  "go on from a state that --save wrote; PROMPT is then the next question");
     options_group(o, "Answer");
     options_integer(o, "-n", &s->most, 1, INT32_MAX, "256", "most tokens of the answer");
+    options_flag(o, "--show-thinking", &s->show_thinking,
+                 "thoughts before the answer, in <think>; otherwise they go to stderr");
+    options_flag(o, "--json", &s->json, "one JSON object at the end instead of a text");
     options_flag(o, "--print-ids", &s->print_ids, "print token ids, without the one that ends it");
     options_text(o, "--save", &s->save, "FILE", "write the state behind the answer");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
@@ -299,7 +344,7 @@ static void describe(struct options *o, struct run_settings *s)
 
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
-    const double start = now();
+    struct job job = {.said = -1, .start = now()};
     struct run_settings s = {.most = 256, .top_k = -1, .seed = -1, .temperature = -1, .top_p = -1,
                              .min_p = -1, .setup = setup_defaults()};
     struct options o = {0};
@@ -309,9 +354,9 @@ static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
     if (done) return GDN_OK;
     s.model = o.words[0];
     s.text = o.word_count > 1 ? o.words[1] : NULL;
-    struct job job = {.settings = &s, .said = -1};
-    const enum gdn_status status = run_job(&job, start, err);
-    gdn_decoder_free(job.decoder);
+    job.settings = &s;
+    const enum gdn_status status = run_job(&job, err);
+    speech_free(&job.speech);
     gdn_model_close(job.model);
     id_file_close(&job.file);
     mem_give(job.prompt);
@@ -331,5 +376,8 @@ const struct command command_run = {
     .notes = "Without PROMPT, or with -, the prompt is read from standard input. The answer ends\n"
              "with any of the model's end tokens, after -n tokens, or when the context is full.\n"
              "Ctrl-C ends it after the current token; a second one ends the program.\n"
-             "A resumed state costs no prefill; without a PROMPT it goes on where it stopped.",
+             "A resumed state costs no prefill; without a PROMPT it goes on where it stopped.\n"
+             "--json: text, reasoning, ids, finish_reason (stop, length or interrupted),\n"
+             "prompt_tokens (reused_tokens of them came with --resume), completion_tokens,\n"
+             "timings in milliseconds, and the peak of memory in bytes.",
 };
