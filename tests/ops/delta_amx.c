@@ -147,6 +147,7 @@ static const struct shape shapes[] = {
     {.B = 5, .Hk = 2, .R = 1, .Dk = 32, .Dv = 96, .act = DTYPE_BF16},
     {.B = 1, .Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .act = DTYPE_BF16},
     {.B = 3, .Hk = 1, .R = 3, .Dk = 96, .Dv = 64, .act = DTYPE_F16, .absent = 1},
+    {.B = 5, .Hk = 3, .R = 2, .Dk = 32, .Dv = 32}, /* more heads than take turns */
 };
 enum { SHAPES_ = sizeof shapes / sizeof *shapes };
 

@@ -12,6 +12,7 @@ static const struct shape shapes[] = {
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 16, .slots = 32, .decay = DECAY_STRONG),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 16, .Dv = 16, .slots = 32, .decay = DECAY_NONE),
     BOTH_GATES(.Hk = 1, .R = 1, .Dk = 128, .Dv = 128, .slots = 16),
+    BOTH_GATES(.Hk = 3, .R = 2, .Dk = 8, .Dv = 8, .slots = 16), /* more heads than take turns */
 };
 /* Both gates and both anchors. */
 static const struct shape thorough[] = {

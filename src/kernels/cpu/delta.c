@@ -20,7 +20,7 @@
 #include "kernels/cpu/delta_strips_tmpl.h"
 #include "kernels/cpu/delta_walk_tmpl.h"
 
-void delta_run_portable(struct delta_head *head) { run_head(head); }
+void delta_run_portable(struct delta_head *head) { run_heads(head); }
 
 /* ---- blocks ------------------------------------------------------------------------------------- */
 
@@ -136,42 +136,61 @@ static int64_t lay_head(struct delta_head *h, float *at)
     }
     for (int i = 0; i < DELTA_BLOCKS; i++) lay_coefs(h, &h->coefs[i], at, &used);
     if (!h->a->slots) {
-        h->state = lay(at, &used, h->strips * h->strip);
+        h->states = lay(at, &used, delta_turns(h->a) * h->strips * h->strip);
         h->rows4 = lay(at, &used, 4 * h->row);
     }
     return used;
 }
 
-/* Of an absent sequence: outputs are 0, the state passes by. */
-static void run_absent(const struct delta_head *h)
+void delta_take_turn(struct delta_head *h, int n)
 {
     const struct delta_args *a = h->a;
-    for (int64_t row = a->rows->start[h->b]; row < a->rows->start[h->b + 1]; row++)
-        memset(tensor_at(a->o, row * a->o->stride[0] + h->hv * a->o->stride[1]), 0,
-               dtype_size(a->o->dtype) * (size_t)a->o->dim[2]);
-    if (a->slots || !a->S1) return;
-    delta_dense_load(h, a->S0);
-    delta_dense_store(h, a->S1);
+    const struct delta_slots *d = a->slots;
+    const int64_t group = a->v->dim[1] / a->k->dim[1], state = h->strips * h->strip;
+    const bool last = n + 1 == h->count;
+    h->hv = h->first + n;
+    h->hk = h->hv / group;
+    h->next.hv = last ? h->first : h->hv + 1;
+    h->next.hk = h->next.hv / group;
+    h->next.ahead = last ? DELTA_BLOCKS * BLOCK : 0;
+    if (d)
+        h->anchor = (char *)delta_anchor(d, a->rows->slot[h->b]) +
+                    h->hv * state * (int64_t)dtype_size(d->anchor_type);
+    else
+        h->state = h->states + n * state;
 }
 
-static void run_heads(void *context, int64_t begin, int64_t end, int thread)
+/* Of an absent sequence: outputs are 0, the state passes by. */
+static void run_absent(struct delta_head *h)
+{
+    const struct delta_args *a = h->a;
+    const size_t bytes = dtype_size(a->o->dtype) * (size_t)a->o->dim[2];
+    for (int64_t row = a->rows->start[h->b]; row < a->rows->start[h->b + 1]; row++)
+        for (int n = 0; n < h->count; n++)
+            memset(tensor_at(a->o, row * a->o->stride[0] + (h->first + n) * a->o->stride[1]), 0,
+                   bytes);
+    for (int n = 0; n < h->count && !a->slots && a->S1; n++) {
+        delta_take_turn(h, n);
+        delta_dense_load(h, a->S0);
+        delta_dense_store(h, a->S1);
+    }
+}
+
+static void run_share(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct job *job = context;
-    const struct delta_args *a = job->a;
-    const struct delta_slots *d = a->slots;
-    const int64_t Hv = a->v->dim[1], group = Hv / a->k->dim[1];
+    const struct rows *rows = job->a->rows;
+    const int64_t Hv = job->a->v->dim[1];
     struct delta_head h = job->head;
     lay_head(&h, job->scratch + thread * job->per_thread);
-    for (int64_t i = begin; i < end; i++) {
-        h.b = (int)(i / Hv), h.hv = i % Hv, h.hk = h.hv / group;
-        if (a->rows->slot && a->rows->slot[h.b] < 0) {
+    for (int64_t i = begin; i < end; i += h.count) {
+        const int64_t share = end - i, left = Hv - i % Hv, most = share < left ? share : left;
+        h.b = (int)(i / Hv), h.first = i % Hv;
+        h.count = most < DELTA_HEADS ? (int)most : DELTA_HEADS;
+        if (rows->slot && rows->slot[h.b] < 0)
             run_absent(&h);
-            continue;
-        }
-        if (d)
-            h.anchor = (char *)delta_anchor(d, a->rows->slot[h.b]) +
-                       h.hv * h.strips * h.strip * (int64_t)dtype_size(d->anchor_type);
-        job->run(&h);
+        else
+            job->run(&h);
     }
 }
 
@@ -226,7 +245,7 @@ void delta_forward(struct device *device, struct arena *scratch, const struct de
                                           (size_t)pool_threads(device->pool));
     if (!job.scratch) return;
     for (int b = 0; MUTANT == 3 && a->slots && b < a->rows->B; b++) forget(a, b);
-    pool_run(device->pool, a->rows->B * a->v->dim[1], 1, run_heads, &job);
+    pool_run(device->pool, a->rows->B * a->v->dim[1], 1, run_share, &job);
     for (int b = 0; a->slots && b < a->rows->B; b++)
         if (a->rows->slot[b] >= 0) advance_log(a, b, job.head.chunk_bytes > 0);
 }

@@ -7,8 +7,9 @@
 #include "kernels/cpu/cpu.h"
 
 /* Coefficients of so many blocks are made at once: a strip then walks through all of them and stays
- * in the nearest cache. At T = 1 so many strips stand side by side. */
-enum { DELTA_BLOCKS = 4, DELTA_SIDE = 4, DELTA_WIDE = DELTA_SIDE * STRIP };
+ * in the nearest cache. At T = 1 so many strips stand side by side. So many heads of a sequence take
+ * turns: the rows of neighbours lie in the same pages. */
+enum { DELTA_BLOCKS = 4, DELTA_SIDE = 4, DELTA_WIDE = DELTA_SIDE * STRIP, DELTA_HEADS = 4 };
 
 /* Up to 16 tokens that meet the same anchor. */
 struct delta_block {
@@ -48,11 +49,16 @@ struct delta_coefs {
     float *beta;    /* [16] */
 };
 
-/* One head of one sequence, in one thread's scratch. */
+/* One head of one sequence, in one thread's scratch, and its companions. */
 struct delta_head {
     const struct delta_args *a;
     int b;
-    int64_t hv, hk;
+    int64_t first;  /* heads first..first + count - 1 take turns, */
+    int count;
+    int64_t hv, hk; /* and this one has it */
+    struct {
+        int64_t hv, hk, ahead;
+    } next;         /* after it: the rows of this head, so much further down */
     int Dk, Dv, strips;
     int row;        /* Dk rounded up to 16 */
     bool channel;   /* a gate per key channel */
@@ -60,6 +66,7 @@ struct delta_head {
     int64_t strip;  /* floats of a strip */
     char *anchor;   /* slots: the head's strips, of anchor_type */
     float *state;   /* dense: all strips */
+    float *states;  /* of all that take turns */
     float *rows4;   /* dense: [4][row] */
     float *aside;   /* DELTA_SIDE strips: a copy in f32 */
     size_t chunk_bytes; /* 0: no chunk form in this call */
@@ -75,18 +82,27 @@ struct delta_head {
     struct delta_block block[DELTA_BLOCKS];
 };
 
-/* One head: its rows, log and anchor. In delta.c, delta_avx2.c, delta_avx512.c. */
+/* Heads that take turns: their rows, logs and anchors. In delta.c, delta_avx2.c, delta_avx512.c. */
 typedef void delta_run(struct delta_head *head);
 delta_run delta_run_portable, delta_run_avx2, delta_run_avx512;
+
+/* How many heads may take turns in a call. */
+static inline int delta_turns(const struct delta_args *a)
+{
+    return a->v->dim[1] < DELTA_HEADS ? (int)a->v->dim[1] : DELTA_HEADS;
+}
+
+/* Head `n` of those has its turn. */
+void delta_take_turn(struct delta_head *head, int n);
 
 /* A call with that arithmetic; `chunks`: where the call is fast and the widths fit, long runs of rows
  * go to the chunk form. */
 void delta_forward(struct device *device, struct arena *scratch, const struct delta_args *a,
                    delta_run *run, bool chunks);
 
-/* The chunk form on one head, in delta_chunks.c: scratch (0: not this call), and a block of rows. */
+/* The chunk form on those heads, in delta_chunks.c: scratch (0: not this call), and a block of rows. */
 size_t delta_chunk_bytes(const struct delta_args *a);
-void delta_run_chunks(const struct delta_head *head, const struct delta_block *block);
+void delta_run_chunks(struct delta_head *head, const struct delta_block *block);
 
 /* Row `entry` of a log array [slots][entries][heads][width], in elements. */
 static inline int64_t delta_log_at(const struct delta_slots *d, int64_t slot, int64_t entry,

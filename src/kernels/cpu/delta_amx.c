@@ -48,12 +48,13 @@ static size_t lay(struct amx *m, void *base)
 {
     struct shelf s = {.base = base};
     const size_t steps = (size_t)m->steps, values = BATCH_ROWS * (size_t)m->Dv * dtype_size(m->dtype);
+    const size_t states = (size_t)m->count * (size_t)m->Dk * (size_t)m->Dv;
     for (int i = 0; i < 3; i++) m->tile[i] = shelf_take(&s, 4 * TILE_SIZE);
     m->w = shelf_take(&s, 2 * TILE_SIZE);
     m->x = shelf_take(&s, 4 * TILE_SIZE);
     for (int i = 0; i < BATCH; i++) lay_chunk(&m->chunk[i], &s, steps);
-    m->S = shelf_take(&s, (size_t)m->Dk * (size_t)m->Dv * sizeof *m->S);
-    m->state = shelf_take(&s, (size_t)m->Dk * (size_t)m->Dv * sizeof *m->state);
+    m->all_S = shelf_take(&s, states * sizeof *m->S);
+    m->all_state = shelf_take(&s, states * sizeof *m->state);
     m->kT = shelf_take(&s, 4 * steps * TILE_SIZE);
     m->gram = shelf_take(&s, 8 * TILE_SIZE);
     m->solve = shelf_take(&s, 8 * TILE_SIZE);
@@ -64,25 +65,25 @@ static size_t lay(struct amx *m, void *base)
     m->k = shelf_take(&s, steps * TILE_SIZE);
     char **const stages[] = {&m->v, &m->o, &m->left};
     for (size_t i = 0; i < 3; i++) *stages[i] = shelf_take(&s, values);
-    if (m->head->channel) lay_channels(&m->channels, &s, steps);
+    if (m->heads->channel) lay_channels(&m->channels, &s, steps);
     return s.used;
 }
 
-static struct amx amx_of(const struct amx_head *h)
+static struct amx amx_of(const struct amx_head *h, int count)
 {
     const bool half = h->v.dtype == DTYPE_BF16 && h->o.dtype == DTYPE_BF16;
-    return (struct amx){.head = h, .Dk = h->Dk, .Dv = h->Dv, .steps = h->Dk / 32,
+    return (struct amx){.heads = h, .count = count, .Dk = h->Dk, .Dv = h->Dv, .steps = h->Dk / 32,
                         .strips = h->Dv / STRIP_WIDE,
                         .dtype = half ? DTYPE_BF16 : DTYPE_F32};
 }
 
-size_t amx_work_bytes(const struct amx_head *head)
+size_t amx_work_bytes(const struct amx_head *heads, int count)
 {
-    struct amx m = amx_of(head);
+    struct amx m = amx_of(heads, count);
     return lay(&m, NULL);
 }
 
-/* ---- batches --------------------------------------------------------------------------------- */
+/* ---- turns ----------------------------------------------------------------------------------- */
 
 static struct amx_rows rows_from(const struct amx_rows *r, int64_t row)
 {
@@ -106,7 +107,7 @@ static void enter_column(float *to, const struct amx_rows *from, int count, floa
 TILE_INLINE void enter_block(struct amx *m, const struct chunk *c, int64_t row, int count, int b,
                              __m512 *keep)
 {
-    const struct amx_head *h = m->head;
+    const struct amx_head *h = m->now.head;
     const struct amx_rows q = rows_from(&h->q, row), k = rows_from(&h->k, row);
     const struct amx_rows g = rows_from(&h->g, row);
     enter_keys(m->q, &q, count, m->steps);
@@ -126,10 +127,12 @@ TILE_INLINE void enter_blocks(struct amx *m, const struct chunk *c, int64_t row,
     enter_block(m, c, row + 48, count - 48, 3, keep);
 }
 
-/* Coefficients and values of chunk i of the batch: `count` rows from `row` on. */
-static void enter_chunk(struct amx *m, int i, int64_t row, int count)
+/* Coefficients and values of chunk i of the batch. */
+static void enter_chunk(struct amx *m, int i)
 {
-    const struct amx_head *h = m->head;
+    const struct amx_head *h = m->now.head;
+    const int64_t row = m->now.row + i * AMX_CHUNK;
+    const int left = m->now.rows - i * AMX_CHUNK, count = left < AMX_CHUNK ? left : AMX_CHUNK;
     const struct chunk *c = &m->chunk[i];
     const struct amx_rows g = rows_from(&h->g, row), beta = rows_from(&h->beta, row);
     __m512 keep[ROW_BLOCKS];
@@ -146,36 +149,55 @@ static void enter_chunk(struct amx *m, int i, int64_t row, int count)
     make_inverse(m, c);
 }
 
-/* A batch, and the outputs of the one before. */
-static void run_batch(struct amx *m)
+static struct piece piece_of(const struct amx_head *head, int64_t row)
 {
-    const int64_t begin = m->row, left = m->head->rows - begin;
-    const int rows = left < BATCH_ROWS ? (int)left : BATCH_ROWS;
-    const int chunks = (rows + AMX_CHUNK - 1) / AMX_CHUNK;
-    for (int i = 0; i < chunks; i++) {
-        const int count = rows - i * AMX_CHUNK;
-        enter_chunk(m, i, begin + i * AMX_CHUNK, count < AMX_CHUNK ? count : AMX_CHUNK);
-    }
-    m->row = begin + rows;
-    for (int strip = 0; strip < m->strips; strip++) run_strip(m, chunks, strip);
-    for (int r = chunks * AMX_CHUNK; r < m->left_rows; r++) leave_row(m, r, m->dtype);
-    char *const now = m->o;
-    m->o = m->left, m->left = now;
-    m->left_row = begin, m->left_rows = rows;
+    const int64_t left = head->rows - row;
+    return (struct piece){head, row, left < BATCH_ROWS ? (int)left : BATCH_ROWS};
 }
 
-void delta_chunks_amx(const struct amx_head *h)
+/* Head n has its turn. */
+static void take_turn(struct amx *m, int n)
+{
+    const size_t state = (size_t)n * (size_t)m->Dk * (size_t)m->Dv;
+    m->S = m->all_S + state;
+    m->state = m->all_state + state;
+}
+
+/* Its batch from `row` on, and the outputs of the turn before. */
+static void run_turn(struct amx *m, int n, int64_t row)
+{
+    const struct amx_head *heads = m->heads;
+    take_turn(m, n);
+    m->now = piece_of(heads + n, row);
+    m->next = n + 1 < m->count ? piece_of(heads + n + 1, row) : piece_of(heads, row + BATCH_ROWS);
+    const int chunks = (m->now.rows + AMX_CHUNK - 1) / AMX_CHUNK;
+    for (int i = 0; i < chunks; i++) enter_chunk(m, i);
+    for (int strip = 0; strip < m->strips; strip++) run_strip(m, chunks, strip);
+    for (int r = chunks * AMX_CHUNK; r < m->before.rows; r++) leave_row(m, r, m->dtype);
+    char *const now = m->o;
+    m->o = m->left, m->left = now;
+    m->before = m->now;
+}
+
+void delta_chunks_amx(const struct amx_head *heads, int count, void *work)
 {
     enum { FLUSH = 0x8040 }; /* denormals are zero: tiles do so anyway, and vectors trap on them */
-    struct amx m = amx_of(h);
-    lay(&m, h->work);
+    struct amx m = amx_of(heads, count);
+    lay(&m, work);
     const unsigned modes = _mm_getcsr();
     _mm_setcsr(modes | FLUSH);
     tile_open();
-    enter_state(&m);
-    while (m.row < h->rows) run_batch(&m);
-    for (int r = 0; r < m.left_rows; r++) leave_row(&m, r, m.dtype);
-    leave_state(&m);
+    for (int n = 0; n < count; n++) {
+        take_turn(&m, n);
+        enter_state(&m, heads + n);
+    }
+    for (int64_t row = 0; row < heads->rows; row += BATCH_ROWS)
+        for (int n = 0; n < count; n++) run_turn(&m, n, row);
+    for (int r = 0; r < m.before.rows; r++) leave_row(&m, r, m.dtype);
+    for (int n = 0; n < count; n++) {
+        take_turn(&m, n);
+        leave_state(&m, heads + n);
+    }
     tile_close();
     _mm_setcsr(modes);
 }

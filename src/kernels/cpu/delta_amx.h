@@ -1,4 +1,5 @@
-/* delta_amx.h: the gated delta rule in chunks of 64 rows on AMX tiles: one head at a time.
+/* delta_amx.h: the gated delta rule in chunks of 64 rows on AMX tiles: heads of one sequence that
+ * take turns.
  *
  * Bf16 operands, f32 accumulators and state: the fast mode of delta, never the exact one. Algebra,
  * layouts and figures: docs/kernels/delta_amx.md. */
@@ -28,13 +29,13 @@ struct amx_head {
     bool channel; /* g has Dk entries a row, and not one */
     void *S;      /* strips [Dv/32][Dk][32], in and out */
     enum dtype S_type; /* f32 or bf16 */
-    void *work;   /* amx_work_bytes() of a head of these widths, dtypes and gates; aligned to 64 */
 };
 
-size_t amx_work_bytes(const struct amx_head *head);
+/* Of `count` heads that are alike in rows, widths, dtypes and gates. */
+size_t amx_work_bytes(const struct amx_head *heads, int count);
 
-/* o of the rows and S after them. The thread's tiles and floating-point modes are its own again
- * afterwards. */
-void delta_chunks_amx(const struct amx_head *head);
+/* o of the rows and S after them. `work`: amx_work_bytes(), aligned to 64. The thread's tiles and
+ * floating-point modes are its own again afterwards. */
+void delta_chunks_amx(const struct amx_head *heads, int count, void *work);
 
 #endif

@@ -40,7 +40,14 @@ struct channels {
     uint16_t *columns;       /* B [4][steps]: keys of block j decayed to the start of the one at hand */
 };
 
-/* One head at work. */
+/* Rows of a head in a batch. */
+struct piece {
+    const struct amx_head *head;
+    int64_t row;
+    int rows;
+};
+
+/* Heads at work, in turns. */
 struct amx {
     int Dk, Dv, steps, strips;
     enum dtype dtype; /* of the values within: bf16 or f32 */
@@ -58,16 +65,18 @@ struct amx {
     float *inverse;        /* [4][16][16] of the diagonal blocks */
     struct channels channels;
 
-    /* Rows in and out. Values [strips][256][32] of a batch, its outputs, those of the one before; in
-     * bf16 as they are, in f32 even columns and then odd ones. */
-    const struct amx_head *head;
+    /* Rows in and out, and whose they are: at work, of the turn before, of the next. Values
+     * [strips][256][32], outputs, those of the turn before; in bf16 as they are, in f32 even columns
+     * and then odd ones. */
+    const struct amx_head *heads;
+    int count;
+    struct piece now, before, next;
     char *v, *o, *left;
-    int64_t row, left_row; /* the first one after this batch, and of the batch before */
-    int left_rows;
 
-    /* The state of all strips: f32 [strips][Dk][32], and as B [strips][steps][2]. */
-    float *S;
-    uint16_t *state;
+    /* The state of all strips: f32 [strips][Dk][32], and as B [strips][steps][2]. Of the head at work,
+     * and of the first one. */
+    float *S, *all_S;
+    uint16_t *state, *all_state;
 
     /* A strip at work. */
     float *tile[3]; /* [4][16][16]: what an operation leaves */

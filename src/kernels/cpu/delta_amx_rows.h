@@ -1,10 +1,10 @@
 /* delta_amx_rows.h: rows of a call on their way to the chunks and back.
  *
  * A head's rows lie far apart, often a multiple of 4 KB, and then share a set of L1 and need a page
- * each. So a row is touched once, over its whole width: keys go to tiles block by block, values to
- * strips, outputs leave strips when the next batch is at work. While strips run, the rows of the next
- * batch are called for, a few lines at a time: more at once would stand in the way of what strips
- * read from L2. */
+ * each. So a row is touched once, over its whole width, and soon after that of the head beside it:
+ * keys go to tiles block by block, values to strips, outputs leave strips in the next turn. While strips
+ * run, the rows of the next turn are called for, a few lines at a time: more at once would stand in the
+ * way of what strips read from L2. */
 #ifndef KERNELS_CPU_DELTA_AMX_ROWS_H
 #define KERNELS_CPU_DELTA_AMX_ROWS_H
 
@@ -55,11 +55,12 @@ static void enter_keys(uint16_t *to, const struct amx_rows *from, int count, int
 /* Values of chunk `chunk`, of which `count` rows come from `row` on; zeros after them. */
 static void enter_values(const struct amx *m, int chunk, int64_t row, int count)
 {
-    const enum dtype dtype = m->head->v.dtype;
+    const struct amx_rows *v = &m->now.head->v;
+    const enum dtype dtype = v->dtype;
     const int strips = m->strips;
     const size_t size = STRIP_WIDE * dtype_size(m->dtype), strip = BATCH_ROWS * size;
-    const char *from = row_at(&m->head->v, row);
-    const int64_t stride = m->head->v.stride * (int64_t)dtype_size(dtype);
+    const char *from = row_at(v, row);
+    const int64_t stride = v->stride * (int64_t)dtype_size(dtype);
     char *to = m->v + (size_t)(chunk * AMX_CHUNK) * size;
     for (int i = 0; i < count; i++, from += stride, to += size)
         for (int n = 0; n < strips; n++)
@@ -74,13 +75,13 @@ static void enter_values(const struct amx *m, int chunk, int64_t row, int count)
 
 /* ---- out, and ahead ------------------------------------------------------------------------------ */
 
-/* Row `row` of the batch before. */
+/* Row `row` of the turn before. */
 TILE_INLINE void leave_row(const struct amx *m, int row, enum dtype dtype)
 {
-    const struct amx_rows *o = &m->head->o;
+    const struct amx_rows *o = &m->before.head->o;
     const int strips = m->strips;
     const enum dtype out = dtype == DTYPE_BF16 ? DTYPE_BF16 : o->dtype;
-    char *to = row_at(o, m->left_row + row);
+    char *to = row_at(o, m->before.row + row);
     const char *from = value_at(m->left, 0, row, dtype);
     for (int n = 0; n < strips; n++, from += BATCH_ROWS * STRIP_WIDE * dtype_size(dtype)) {
         if (dtype == DTYPE_BF16) {
@@ -102,14 +103,15 @@ TILE_INLINE void call_row(const struct amx_rows *rows, int64_t row, int width)
 
 TILE_INLINE void run_row(const struct amx *m, int row, enum dtype dtype)
 {
-    const struct amx_head *h = m->head;
-    if (row < m->left_rows) leave_row(m, row, dtype);
-    if (m->row + row >= h->rows) return;
-    call_row(&h->q, m->row + row, m->Dk);
-    call_row(&h->k, m->row + row, m->Dk);
-    call_row(&h->v, m->row + row, m->Dv);
-    call_row(&h->g, m->row + row, h->channel ? m->Dk : 1);
-    call_row(&h->beta, m->row + row, 1);
+    const struct amx_head *h = m->next.head;
+    if (row < m->before.rows) leave_row(m, row, dtype);
+    if (row >= m->next.rows) return;
+    const int64_t at = m->next.row + row;
+    call_row(&h->q, at, m->Dk);
+    call_row(&h->k, at, m->Dk);
+    call_row(&h->v, at, m->Dv);
+    call_row(&h->g, at, h->channel ? m->Dk : 1);
+    call_row(&h->beta, at, 1);
 }
 
 /* Errand n of a strip of chunk i: all of them together meet every row of the chunk. */

@@ -331,11 +331,11 @@ static void run_strip(const struct amx *m, int chunks, int strip)
 /* ---- the state before the first chunk and after the last --------------------------------------- */
 
 /* Even columns, then odd ones; and the same as operand. */
-static void enter_state(const struct amx *m)
+static void enter_state(const struct amx *m, const struct amx_head *head)
 {
-    const enum dtype dtype = m->head->S_type;
+    const enum dtype dtype = head->S_type;
     const size_t row = STRIP_WIDE * dtype_size(dtype);
-    const char *from = m->head->S;
+    const char *from = head->S;
     float *at = m->S;
     uint16_t *to = m->state;
     for (int i = 0; i < m->strips * m->steps; i++, to += 2 * TILE_HALVES)
@@ -349,14 +349,14 @@ static void enter_state(const struct amx *m)
         }
 }
 
-static void leave_state(const struct amx *m)
+static void leave_state(const struct amx *m, const struct amx_head *head)
 {
-    const enum dtype dtype = m->head->S_type;
+    const enum dtype dtype = head->S_type;
     const float *at = m->S;
     for (int64_t i = 0; i < (int64_t)m->Dk * m->strips; i++, at += STRIP_WIDE) {
         __m512 x = _mm512_load_ps(at), y = _mm512_load_ps(at + 16);
         join_pairs(&x, &y);
-        store32(m->head->S, dtype, i * STRIP_WIDE, x, y);
+        store32(head->S, dtype, i * STRIP_WIDE, x, y);
     }
 }
 

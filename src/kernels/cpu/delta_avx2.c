@@ -5,4 +5,4 @@
 #include "kernels/cpu/delta_strips_tmpl.h"
 #include "kernels/cpu/delta_walk_tmpl.h"
 
-void delta_run_avx2(struct delta_head *head) { run_head(head); }
+void delta_run_avx2(struct delta_head *head) { run_heads(head); }

@@ -22,20 +22,25 @@ size_t delta_chunk_bytes(const struct delta_args *a)
     if (!a->fast || Dk % 32 || Dv % 32 || Dk == 0 || Dv == 0 || a->rows->draft || !wide ||
         !takes(a->q) || !takes(a->k) || !takes(a->v) || !takes(a->o) || !takes(a->g))
         return 0;
-    return amx_work_bytes(&(struct amx_head){.v.dtype = a->v->dtype, .o.dtype = a->o->dtype,
-                                             .Dk = Dk, .Dv = Dv, .channel = a->g->rank == 3});
+    const struct amx_head like = {.v.dtype = a->v->dtype, .o.dtype = a->o->dtype, .Dk = Dk, .Dv = Dv,
+                                  .channel = a->g->rank == 3};
+    return amx_work_bytes(&like, delta_turns(a));
 }
 
-void delta_run_chunks(const struct delta_head *h, const struct delta_block *block)
+void delta_run_chunks(struct delta_head *h, const struct delta_block *block)
 {
     const struct delta_args *a = h->a;
     const int64_t row = block->row;
-    struct amx_head head = {
-        .q = rows_of(a->q, row, h->hk), .k = rows_of(a->k, row, h->hk),
-        .v = rows_of(a->v, row, h->hv), .o = rows_of(a->o, row, h->hv),
-        .g = rows_of(a->g, row, h->hv), .beta = rows_of(a->beta, row, h->hv),
-        .rows = block->rows, .Dk = h->Dk, .Dv = h->Dv, .channel = h->channel,
-        .S = h->state, .S_type = DTYPE_F32, .work = h->chunk_work};
-    if (a->slots) head.S = h->anchor, head.S_type = a->slots->anchor_type;
-    delta_chunks_amx(&head);
+    struct amx_head heads[DELTA_HEADS];
+    for (int n = 0; n < h->count; n++) {
+        delta_take_turn(h, n);
+        heads[n] = (struct amx_head){
+            .q = rows_of(a->q, row, h->hk), .k = rows_of(a->k, row, h->hk),
+            .v = rows_of(a->v, row, h->hv), .o = rows_of(a->o, row, h->hv),
+            .g = rows_of(a->g, row, h->hv), .beta = rows_of(a->beta, row, h->hv),
+            .rows = block->rows, .Dk = h->Dk, .Dv = h->Dv, .channel = h->channel,
+            .S = h->state, .S_type = DTYPE_F32};
+        if (a->slots) heads[n].S = h->anchor, heads[n].S_type = a->slots->anchor_type;
+    }
+    delta_chunks_amx(heads, h->count, h->chunk_work);
 }

@@ -1,5 +1,5 @@
-/* delta_walk_tmpl.h: one head through its call, after delta_strips_tmpl.h. Coefficients of several
- * blocks first, then strip after strip through all of them. */
+/* delta_walk_tmpl.h: heads through their call, after delta_strips_tmpl.h. In turns: coefficients of
+ * several blocks of a head first, then strip after strip through all of them. */
 
 /* Columns of a group of strips: where it begins and how many the head has of it. */
 struct columns {
@@ -36,7 +36,7 @@ static void store_columns(const struct delta_head *h, const struct delta_block *
         row_store(log_u(h, b->keep + i, c.from), DTYPE_F32, h->u + i * c.wide, c.count);
 }
 
-/* ---- what the next group will read ------------------------------------------------------------------ */
+/* ---- what the next turn will read ------------------------------------------------------------------- */
 
 /* Lines of a head's row into the cache behind the nearest, which the strips need. */
 VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool write)
@@ -51,17 +51,17 @@ VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool
 }
 
 /* Rows lie further apart than a page, where no prefetcher follows, and are whole only here: a strip
- * takes two lines of each. So a strip of a block fetches its share of the block a group further. */
+ * takes two lines of each. So a strip of a block fetches its share of the same block of the next turn. */
 VF_INLINE void fetch_rows(const struct delta_head *h, const struct delta_block *b, int strip)
 {
     const struct delta_args *a = h->a;
-    const int64_t row = b->row + DELTA_BLOCKS * BLOCK, end = a->rows->start[h->b + 1];
+    const int64_t row = b->row + h->next.ahead, end = a->rows->start[h->b + 1];
     for (int64_t i = strip; i < b->rows && row + i < end; i += h->strips) {
-        fetch_row(a->k, row + i, h->hk, false);
-        fetch_row(a->q, row + i, h->hk, false);
-        fetch_row(a->v, row + i, h->hv, false);
-        if (h->channel) fetch_row(a->g, row + i, h->hv, false);
-        fetch_row(a->o, row + i, h->hv, true);
+        fetch_row(a->k, row + i, h->next.hk, false);
+        fetch_row(a->q, row + i, h->next.hk, false);
+        fetch_row(a->v, row + i, h->next.hv, false);
+        if (h->channel) fetch_row(a->g, row + i, h->next.hv, false);
+        fetch_row(a->o, row + i, h->next.hv, true);
     }
 }
 
@@ -149,10 +149,24 @@ static void run_blocks(const struct delta_head *h, int blocks, int most)
     }
 }
 
-static void run_head(struct delta_head *h)
+/* Blocks 0..blocks-1, head after head. */
+static void run_turns(struct delta_head *h, int blocks, int most)
 {
-    struct delta_plan plan = delta_plan_of(h->a, h->b, h->chunk_bytes > 0);
-    if (!h->a->slots) delta_dense_load(h, h->a->S0);
+    for (int n = 0; blocks > 0 && n < h->count; n++) {
+        delta_take_turn(h, n);
+        for (int j = 0; j < blocks; j++) block_coefs(h, j);
+        run_blocks(h, blocks, most);
+    }
+}
+
+static void run_heads(struct delta_head *h)
+{
+    const struct delta_args *a = h->a;
+    struct delta_plan plan = delta_plan_of(a, h->b, h->chunk_bytes > 0);
+    for (int n = 0; n < h->count && !a->slots; n++) {
+        delta_take_turn(h, n);
+        delta_dense_load(h, a->S0);
+    }
     for (bool more = true; more;) {
         int blocks = 0, most = 0;
         bool chunks = false;
@@ -160,10 +174,13 @@ static void run_head(struct delta_head *h)
             chunks = h->block[blocks].chunks;
             if (chunks) break;
             if (h->block[blocks].rows > most) most = h->block[blocks].rows;
-            block_coefs(h, blocks++);
+            blocks++;
         }
-        run_blocks(h, blocks, most);
+        run_turns(h, blocks, most);
         if (chunks) delta_run_chunks(h, &h->block[blocks]);
     }
-    if (!h->a->slots) delta_dense_store(h, h->a->S1);
+    for (int n = 0; n < h->count && !a->slots; n++) {
+        delta_take_turn(h, n);
+        delta_dense_store(h, a->S1);
+    }
 }
