@@ -186,7 +186,9 @@ static void run_share(void *context, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i += h.count) {
         const int64_t share = end - i, left = Hv - i % Hv, most = share < left ? share : left;
         h.b = (int)(i / Hv), h.first = i % Hv;
-        h.count = most < DELTA_HEADS ? (int)most : DELTA_HEADS;
+        /* Of few rows nothing is met again: there each head has one turn, and a next one. */
+        const bool brief = rows->start[h.b + 1] - rows->start[h.b] <= BLOCK && job->a->slots;
+        h.count = most < DELTA_HEADS || brief ? (int)most : DELTA_HEADS;
         if (rows->slot && rows->slot[h.b] < 0)
             run_absent(&h);
         else

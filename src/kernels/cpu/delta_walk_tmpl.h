@@ -38,16 +38,40 @@ static void store_columns(const struct delta_head *h, const struct delta_block *
 
 /* ---- what the next turn will read ------------------------------------------------------------------- */
 
-/* Lines of a head's row into the cache behind the nearest, which the strips need. */
-VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool write)
+/* Lines into the cache behind the nearest, which the strips need. */
+VF_INLINE void fetch(const void *data, int64_t bytes, bool write)
 {
-    const char *at = tensor_at(t, row * t->stride[0] + head * t->stride[1]);
-    const int64_t bytes = t->dim[2] * (int64_t)dtype_size(t->dtype);
+    const char *at = data;
     for (int64_t i = 0; i < bytes; i += 64)
         if (write)
             __builtin_prefetch(at + i, 1, 2);
         else
             __builtin_prefetch(at + i, 0, 2);
+}
+
+/* A head's row. */
+VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool write)
+{
+    fetch(tensor_at(t, row * t->stride[0] + head * t->stride[1]),
+          t->dim[2] * (int64_t)dtype_size(t->dtype), write);
+}
+
+/* What the same block of the next head finds in its log: rows as far apart. */
+VF_INLINE void fetch_log(const struct delta_head *h, const struct delta_block *b)
+{
+    const struct delta_slots *d = h->a->slots;
+    const int have = h->next.ahead == 0 ? b->have : 0;
+    for (int i = b->from; i < b->from + have; i++) {
+        const int64_t slot = h->a->rows->slot[h->b], size = (int64_t)dtype_size(d->k_type);
+        const float *u = d->u, *G = d->G;
+        fetch((char *)d->k + delta_log_at(d, slot, i, d->Hk, h->next.hk, d->Dk) * size,
+              d->Dk * size, false);
+        fetch(u + delta_log_at(d, slot, i, d->Hv, h->next.hv, d->Dv),
+              d->Dv * (int64_t)sizeof *u, false);
+        if (h->channel)
+            fetch(G + delta_log_at(d, slot, i, d->Hv, h->next.hv, d->Dk),
+                  d->Dk * (int64_t)sizeof *G, false);
+    }
 }
 
 /* Rows lie further apart than a page, where no prefetcher follows, and are whole only here: a strip
@@ -127,6 +151,7 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         const float *kq = c->kq + (int64_t)b->have * 2 * h->row;
         load_columns(h, b, columns);
         fetch_rows(h, b, first);
+        if (first == 0) fetch_log(h, b);
         if (b->rows == 1)
             dots_token(&S, half, kq, h->row, h->Dk, h->r);
         else
