@@ -23,7 +23,7 @@ struct block {
     float *P;          /* [16][16] q_i . k_j decayed, j <= i */
     float *solve;      /* [16][16] columns of (I + M beta)^-1 */
     float *back;       /* [16][16] rows of it, row i times beta_i */
-    float *Y;          /* [V][16] columns of v_t - S'_t k_t */
+    float *Y;          /* [V][16] columns of v_t - S'_t k_t, kept by the way forward */
 };
 
 static void turn_rows(float *columns, const float *rows, int n)

@@ -5,9 +5,9 @@
  * One head of one sequence at a time, S and its gradient G as rows [V][K] (K and V are Dk and Dv
  * rounded up to 16 with zeros):
  *
- *     forward    the state at every 64th token, in blocks of 16              saved[c]
+ *     forward    y = v - S' k in blocks of 16, the state at every 64th token   Y, saved[c]
  *     for each chunk of 64, from the end:
- *         forward    its blocks again: their states, and y = v - S' k        inner[i], block[i].Y
+ *         forward    the states between its blocks again, from Y               inner[i]
  *         backward   its blocks: all gradients, and G goes to the block's start
  *
  * Threads split (sequence, key head). The value heads of a key head add to dq and dk one after
@@ -17,7 +17,8 @@
  * blocks, at most 4:
  *
  *     (ceil(T / 64) + n) K V                        states; T = 4096, 128 x 128: 4.5 MB
- *     n (112 K + 16 V) + n (48 or 48 K)             blocks, with one gate a head or one a channel
+ *     16 ceil(T / 16) V                             Y: 2 MB
+ *     112 n K + n (48 or 48 K)                      blocks, with one gate a head or one a channel
  *     65 K + 48 V + 16 max(K, V), and some 2000 n   sums and rows */
 #include "base/check.h"
 #include "kernels/cpu/cpu.h"
@@ -34,6 +35,7 @@ struct walk {
     int K, V;
     bool channel;
     float *saved;         /* [chunks][V][K] */
+    float *Y;             /* [blocks of the sequence][V][16] */
     float *inner[BLOCKS]; /* states at the block starts of a chunk; the first is a saved one */
     float *G;             /* [V][K] gradient of the state */
     struct block block[BLOCKS];
@@ -58,7 +60,7 @@ static float *shelf_take(struct shelf *s, int64_t n)
     return at;
 }
 
-static void lay_block(struct block *b, struct shelf *s, int K, int V, bool channel)
+static void lay_block(struct block *b, struct shelf *s, int K, bool channel)
 {
     float **const rows[] = {&b->k, &b->q, &b->written, &b->asked, &b->taken, &b->kT_since,
                             &b->kT_until};
@@ -69,7 +71,6 @@ static void lay_block(struct block *b, struct shelf *s, int K, int V, bool chann
     for (size_t i = 0; i < 5; i++) *squares[i] = shelf_take(s, 256);
     b->end = shelf_take(s, K);
     b->beta = shelf_take(s, 16);
-    b->Y = shelf_take(s, 16 * V);
 }
 
 /* For sequences of up to T tokens; returns how many floats it takes. */
@@ -79,9 +80,10 @@ static size_t lay_walk(struct walk *w, float *base, int64_t T)
     const int K = w->K, V = w->V, blocks = T < CHUNK ? (int)(T + 15) / 16 : BLOCKS;
     const int64_t state = (int64_t)K * V;
     w->saved = shelf_take(&s, (T + CHUNK - 1) / CHUNK * state);
+    w->Y = shelf_take(&s, (T + 15) / 16 * 16 * V);
     for (int i = 1; i < blocks; i++) w->inner[i] = shelf_take(&s, state);
     w->G = shelf_take(&s, state);
-    for (int i = 0; i < blocks; i++) lay_block(&w->block[i], &s, K, V, w->channel);
+    for (int i = 0; i < blocks; i++) lay_block(&w->block[i], &s, K, w->channel);
     struct sums *u = &w->sums;
     u->asked = shelf_take(&s, 16 * K);
     u->taken = shelf_take(&s, 16 * K);
@@ -124,6 +126,20 @@ static void load_block(const struct walk *w, struct block *b, int64_t row, int n
     block_prepare(b, w->channel, w->K, w->rows, whole);
 }
 
+static int strip_rows(const struct walk *w, int r)
+{
+    return w->V - r < STRIP_ROWS ? w->V - r : STRIP_ROWS;
+}
+
+/* The state after the block, of value columns r.., given Y. */
+static void write_strip(const struct walk *w, const struct block *b, const float *S, float *to,
+                        int r)
+{
+    const int64_t at = (int64_t)r * w->K;
+    update_state(&(struct update){.to = to + at, .S = S + at, .end = b->end, .a = b->Y + 16 * r,
+                                  .x = b->written, .ld = w->K, .rows = strip_rows(w, r)});
+}
+
 /* Y, and the state after the block where `to` asks for it. */
 static void write_block(const struct walk *w, const struct block *b, int64_t row, int64_t h,
                         const float *S, float *to)
@@ -132,14 +148,10 @@ static void write_block(const struct walk *w, const struct block *b, int64_t row
     load_rows(w->rows, w->V, w->a->v, row, b->n, h);
     turn_rows(w->v, w->rows, w->V);
     for (int r = 0; r < w->V; r += STRIP_ROWS) {
-        const int rows = w->V - r < STRIP_ROWS ? w->V - r : STRIP_ROWS;
-        const int64_t at = (int64_t)r * K;
-        read_on(w->rest, w->v + 16 * r, S + at, K, b->kT_since, K, rows);
+        const int rows = strip_rows(w, r);
+        read_on(w->rest, w->v + 16 * r, S + (int64_t)r * K, K, b->kT_since, K, rows);
         read_rows(b->Y + 16 * r, w->rest, 16, b->solve, 16, rows);
-        if (to)
-            update_state(&(struct update){.to = to + at, .S = S + at, .end = b->end,
-                                          .a = b->Y + 16 * r, .x = b->written, .ld = K,
-                                          .rows = rows});
+        if (to) write_strip(w, b, S, to, r);
     }
 }
 
@@ -199,8 +211,7 @@ static void block_backward(const struct walk *w, const struct block *b, int64_t 
     expect_rows(a->q->grad, row, b->n, kh);
     expect_rows(a->k->grad, row, b->n, kh);
     for (int r = 0; r < w->V; r += STRIP_ROWS)
-        strip_backward(w, b, S + (int64_t)r * w->K, r,
-                       w->V - r < STRIP_ROWS ? w->V - r : STRIP_ROWS);
+        strip_backward(w, b, S + (int64_t)r * w->K, r, strip_rows(w, r));
     turn_columns(w->rows, w->dy, w->V);
     add_rows(a->v->grad, row, b->n, h, w->rows, w->V);
     grams_finish(b, s);
@@ -219,45 +230,53 @@ static void block_backward(const struct walk *w, const struct block *b, int64_t 
 
 /* ---- heads ----------------------------------------------------------------------------------- */
 
-/* States at every CHUNKth token but the end. */
+static float *Y_of(const struct walk *w, int64_t at) { return w->Y + at * w->V; }
+
+/* Y, and the states at every CHUNKth token but the end. */
 static void head_forward(struct walk *w, int64_t first, int64_t n, int64_t h)
 {
     const struct delta_args *a = w->a;
     const int64_t state = (int64_t)w->K * w->V, kh = key_head(a, h);
-    for (int64_t at = 0; at + CHUNK < n; at += CHUNK) {
-        float *S = w->saved + at / CHUNK * state, *next = S + state;
-        for (int i = 0; i < BLOCKS; i++) {
-            struct block *b = &w->block[0];
-            const int64_t row = first + at + 16 * i, left = first + n - row - 16;
-            float *to = i + 1 < BLOCKS ? w->inner[1] : next;
-            expect_rows(a->k, row + 16, left < 16 ? left : 16, kh);
-            expect_rows(a->v, row + 16, left < 16 ? left : 16, h);
-            expect_floats(next + i * state / BLOCKS, state / BLOCKS);
-            load_block(w, b, row, 16, h, false);
-            write_block(w, b, row, h, S, to);
-            S = to;
-        }
+    struct block *b = &w->block[0];
+    float *S = w->saved;
+    for (int64_t at = 0; at < n; at += 16) {
+        const int64_t row = first + at, left = n - at - 16, in = at % CHUNK;
+        float *next = w->saved + (at / CHUNK + 1) * state;
+        float *to = left <= 0 ? NULL : in + 16 < CHUNK ? w->inner[1] : next;
+        expect_rows(a->k, row + 16, left < 16 ? left : 16, kh);
+        expect_rows(a->v, row + 16, left < 16 ? left : 16, h);
+        if (at - in + CHUNK < n) expect_floats(next + in / 16 * state / BLOCKS, state / BLOCKS);
+        b->Y = Y_of(w, at);
+        load_block(w, b, row, left < 0 ? 16 + (int)left : 16, h, false);
+        write_block(w, b, row, h, S, to);
+        S = to;
     }
 }
 
-/* S: the state at `row`, one of the saved. */
-static void chunk_backward(struct walk *w, int64_t row, int n, int64_t h, float *S)
+/* The n tokens of a head from `at` on, of which the first is row `row` of all. */
+static void chunk_backward(struct walk *w, int64_t row, int64_t at, int n, int64_t h)
 {
     const struct delta_args *a = w->a;
     const int64_t state = (int64_t)w->K * w->V, kh = key_head(a, h);
     const int blocks = (n + 15) / 16;
+    float *S = w->saved + at / CHUNK * state;
     w->inner[0] = S;
     for (int i = 0; i < blocks; i++) {
-        const int64_t at = row + 16 * i;
-        const int left = n - 16 * i;
-        expect_rows(a->k, at + 16, left - 16 < 16 ? left - 16 : 16, kh);
-        expect_rows(a->q, at + 16, left - 16 < 16 ? left - 16 : 16, kh);
-        expect_rows(a->v, at + 16, left - 16 < 16 ? left - 16 : 16, h);
-        load_block(w, &w->block[i], at, left < 16 ? left : 16, h, true);
-        write_block(w, &w->block[i], at, h, w->inner[i], left > 16 ? w->inner[i + 1] : NULL);
+        struct block *b = &w->block[i];
+        const int64_t next = row + 16 * i + 16;
+        const int left = n - 16 * i, rest = left - 16 < 16 ? left - 16 : 16;
+        expect_rows(a->k, next, rest, kh);
+        expect_rows(a->q, next, rest, kh);
+        b->Y = Y_of(w, at + 16 * i);
+        load_block(w, b, row + 16 * i, left < 16 ? left : 16, h, true);
+        for (int r = 0; left > 16 && r < w->V; r += STRIP_ROWS)
+            write_strip(w, b, w->inner[i], w->inner[i + 1], r);
     }
     for (int i = blocks - 1; i >= 0; i--) {
-        if (S > w->saved) expect_floats(S - state + i * state / BLOCKS, state / BLOCKS);
+        if (at > 0) {
+            expect_floats(S - state + i * state / BLOCKS, state / BLOCKS);
+            expect_floats(Y_of(w, at - CHUNK + 16 * i), 16 * w->V);
+        }
         if (i > 0) expect_rows(a->o->grad, row + 16 * i - 16, 16, h);
         block_backward(w, &w->block[i], row + 16 * i, h, w->inner[i]);
     }
@@ -276,8 +295,7 @@ static void head_backward(struct walk *w, int64_t b, int64_t h)
     }
     for (int64_t c = (n + CHUNK - 1) / CHUNK - 1; c >= 0; c--) {
         const int64_t left = n - c * CHUNK;
-        chunk_backward(w, first + c * CHUNK, left < CHUNK ? (int)left : CHUNK, h,
-                       w->saved + c * w->K * w->V);
+        chunk_backward(w, first + c * CHUNK, c * CHUNK, left < CHUNK ? (int)left : CHUNK, h);
     }
     add_state(a->S0 ? a->S0->grad : NULL, b, h, w->G, w->K);
 }
