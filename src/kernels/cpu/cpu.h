@@ -28,7 +28,8 @@ op_kernel cpu_delta_forward_amx, cpu_delta_backward_amx;
     op_kernel cpu_add_norm_backward##isa, cpu_conv_backward##isa, cpu_gate_backward##isa;        \
     op_kernel cpu_l2norm_backward##isa, cpu_norm_backward##isa, cpu_gated_norm_backward##isa;    \
     op_kernel cpu_rope_backward##isa, cpu_glu_backward##isa, cpu_linear_backward##isa;           \
-    op_kernel cpu_linear_ce_backward##isa
+    op_kernel cpu_linear_ce_backward##isa, cpu_linear_forward##isa, cpu_experts_forward##isa;    \
+    op_kernel cpu_linear_ce_forward##isa
 CPU_ISA_KERNELS(_avx2);
 CPU_ISA_KERNELS(_avx512);
 

@@ -1,9 +1,10 @@
 /* experts.c: the products of a mixture of experts, and back. Truth: kernels/ref/experts.c.
  *
- * Expert by expert: the rows that chose it are gathered, go through the device's own linear and glu,
- * and come back weighed. A row's sum is made in the order of its choices, whatever order the experts
- * ran in, so its results wait, one for each choice, until all experts are through. */
-#include "kernels/cpu/cpu.h"
+ * Forward, each expert that was chosen is a product of one list (linear.h). A row's sum is made in the
+ * order of its choices, whatever order the experts ran in, so its results wait, one for each choice,
+ * until all experts are through. Backward goes expert by expert through the device's own linear and
+ * glu, which have the same bits. */
+#include "kernels/cpu/linear.h"
 
 /* A visit: row t at its j-th choice. */
 struct visits {
@@ -41,7 +42,12 @@ static bool open_visits(struct visits *v, struct device *device, struct arena *s
 {
     *v = (struct visits){.a = a, .device = device, .scratch = scratch, .K = a->x->dim[1],
                          .I = a->experts->gate_up->N / 2, .best = a->weight->dim[1]};
-    if (!sort_visits(v)) return false;
+    return sort_visits(v);
+}
+
+/* Room for the rows of one expert after another. */
+static bool open_expert(struct visits *v)
+{
     v->x = take(v, v->most * v->K);
     v->gate_up = take(v, v->most * 2 * v->I);
     v->h = take(v, v->most * v->I);
@@ -126,21 +132,61 @@ static void sum_rows(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
-void cpu_experts_forward(struct device *device, struct arena *scratch, const void *args)
+/* ---- forward ------------------------------------------------------------------------------------ */
+
+/* All experts at once: one product for each that was chosen, its rows where they lie. */
+static int64_t list_products(const struct visits *v, struct product *list, const struct linear *w,
+                             const struct product *rows)
 {
-    const struct experts_args *a = args;
-    const int64_t T = a->x->dim[0];
+    int64_t count = 0;
+    for (int64_t e = 0; e < v->a->experts->count; e++) {
+        const int64_t begin = e ? v->first[e] : 0, visits = v->first[e + 1] - begin;
+        if (visits == 0) continue;
+        list[count] = *rows;
+        list[count].w = &w[e];
+        list[count].rows = visits;
+        list[count].columns = w[e].N;
+        list[count].x = rows->x + begin;
+        list[count++].y = rows->y + begin;
+    }
+    return count;
+}
+
+/* Rows in the order of their experts; what each makes of them, in the order of visits again. */
+static bool run_experts(product_kernel *run, struct visits *v, float *all)
+{
+    const int64_t n = v->a->x->dim[0] * v->best, I = v->I;
+    const int64_t some = v->a->experts->count < n ? v->a->experts->count : n;
+    struct product *list = arena_take(v->scratch, (size_t)some * sizeof *list);
+    const void **x = arena_take(v->scratch, (size_t)n * sizeof *x);
+    void **y = arena_take(v->scratch, (size_t)n * sizeof *y);
+    float *gate_up = take(v, n * 2 * I), *h = take(v, n * I);
+    if (!list || !x || !y || !gate_up || !h) return false;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = cpu_row(v->a->x, v->order[i] / v->best), y[i] = gate_up + i * 2 * I;
+    struct product rows = {.x = x, .y = y, .x_type = v->a->x->dtype, .y_type = DTYPE_F32};
+    int64_t count = list_products(v, list, v->a->experts->gate_up, &rows);
+    if (!run(v->device, v->scratch, list, count)) return false;
+
+    struct tensor both = matrix(gate_up, n, 2 * I), to = matrix(h, n, I);
+    struct tensor gate = columns(&both, 0, I), up = columns(&both, I, I);
+    call(v, v->device->forward, OP_GLU, &(struct glu_args){&gate, &up, &to, ACT_SILU});
+
+    for (int64_t i = 0; i < n; i++) x[i] = h + i * I, y[i] = all + v->order[i] * v->K;
+    rows.x_type = DTYPE_F32;
+    count = list_products(v, list, v->a->experts->down, &rows);
+    return run(v->device, v->scratch, list, count);
+}
+
+void experts_forward_with(product_kernel *run, struct device *device, struct arena *scratch,
+                          const struct experts_args *args)
+{
+    const int64_t T = args->x->dim[0];
     struct visits v;
-    struct expert x;
-    if (!open_visits(&v, device, scratch, a)) return;
+    if (!open_visits(&v, device, scratch, args)) return;
     float *all = take(&v, T * v.best * v.K);
     struct sums sums = {&v, all, cpu_take_rows(device, scratch, v.K)};
-    if (!all || !sums.work.data) return;
-    for (int64_t e = 0; e < a->experts->count; e++) {
-        run_expert(&v, e, &x);
-        for (int64_t r = 0; r < x.rows; r++)
-            memcpy(all + x.visit[r] * v.K, v.z + r * v.K, (size_t)v.K * sizeof *all);
-    }
+    if (!all || !sums.work.data || !run_experts(run, &v, all)) return;
     pool_run(device->pool, T, cpu_grain(v.K), sum_rows, &sums);
 }
 
@@ -188,7 +234,7 @@ void cpu_experts_backward(struct device *device, struct arena *scratch, const vo
     const struct experts_args *a = args;
     struct visits v;
     struct expert x;
-    if (!a->y->grad || !open_visits(&v, device, scratch, a)) return;
+    if (!a->y->grad || !open_visits(&v, device, scratch, a) || !open_expert(&v)) return;
     const struct back b = {take(&v, v.most * v.K), take(&v, v.most * 2 * v.I),
                            take(&v, v.most * v.I), take(&v, v.most * v.K)};
     if (!b.dx || !b.dgate_up || !b.dh || !b.dz) return;

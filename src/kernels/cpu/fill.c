@@ -12,6 +12,9 @@ enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX };
 /* What is compiled for each ISA; `isa` is the end of the names, empty for any machine. */
 #define FILL_ISA(isa)                                           \
     forward[OP_ADD_NORM] = cpu_add_norm_forward##isa;           \
+    forward[OP_LINEAR] = cpu_linear_forward##isa;               \
+    forward[OP_EXPERTS] = cpu_experts_forward##isa;             \
+    forward[OP_LINEAR_CE] = cpu_linear_ce_forward##isa;         \
     forward[OP_CONV] = cpu_conv_forward##isa;                   \
     forward[OP_GATE] = cpu_gate_forward##isa;                   \
     forward[OP_L2NORM] = cpu_l2norm_forward##isa;               \
@@ -36,12 +39,9 @@ void cpu_fill_portable(struct device *device)
 {
     op_kernel **forward = device->forward, **backward = device->backward;
     forward[OP_EMBED] = cpu_embed_forward;
-    forward[OP_LINEAR] = cpu_linear_forward;
     forward[OP_TOP] = cpu_top_forward;
-    forward[OP_LINEAR_CE] = cpu_linear_ce_forward;
     forward[OP_ATTN] = cpu_attn_forward;
     forward[OP_ROUTE] = cpu_route_forward;
-    forward[OP_EXPERTS] = cpu_experts_forward;
     forward[OP_HEAD_LINEAR] = cpu_head_linear_forward;
     forward[OP_JOIN] = cpu_join_forward;
     backward[OP_EMBED] = cpu_embed_backward;

@@ -13,13 +13,6 @@
 #define CPU_NAME(name) name
 #include "kernels/cpu/linear_backward_tmpl.h"
 
-const void *linear_weight_row(const struct linear *w, int64_t n, enum dtype *type)
-{
-    const struct linear_part *part = linear_part_of(w, n);
-    *type = part->w->dtype;
-    return cpu_row(part->w, part->from + n - part->row);
-}
-
 void linear_backward_with(outer_kernel *kernel, struct device *device, struct arena *scratch,
                           const struct linear_args *args)
 {

@@ -3,7 +3,7 @@
 #ifndef KERNELS_CPU_LINEAR_BACKWARD_H
 #define KERNELS_CPU_LINEAR_BACKWARD_H
 
-#include "tensor/device.h"
+#include "kernels/cpu/linear.h"
 
 /* c[m][k] += sum over p < P of a[p][m] b[p][k], for M rows of K columns.
  *
@@ -29,8 +29,5 @@ void linear_backward_with(outer_kernel *kernel, struct device *device, struct ar
                           const struct linear_args *args);
 void linear_ce_backward_with(outer_kernel *kernel, struct device *device, struct arena *scratch,
                              const struct linear_ce_args *args);
-
-/* Row n of a weight, in its own type. */
-const void *linear_weight_row(const struct linear *w, int64_t n, enum dtype *type);
 
 #endif

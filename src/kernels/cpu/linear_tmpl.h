@@ -1,0 +1,282 @@
+/* linear_tmpl.h: products x W^T in the words of a vector vocabulary. docs/kernels/linear.md.
+ *
+ * Every output is one dot product: element k goes to lane k mod 16, each lane is a chain of fused
+ * multiply-adds with k ascending from 0, the lanes meet in one tree. How outputs share loads is free:
+ *
+ *     x  [step][rows][16]     a tile of up to DOT_X rows, f32, filled up with 0, packed once a call
+ *     W  [step][DOT_W][16]    a panel of some columns, f32; or rows where they lie, in their type
+ *     lanes [rows][columns][16]   sums of a tile, between stretches of k and until the tree
+ *
+ * With few rows a group of DOT_W weight rows streams by once. With more, a panel stays in the second
+ * cache, and a stretch of a tile of x in the first. */
+#include "kernels/cpu/linear_panel_tmpl.h"
+#include "kernels/cpu/vec_rows_tmpl.h"
+
+enum {
+    DOT_X = VF_REGISTERS >= 32 ? 6 : VL == 8 ? 3 : 2, /* rows of a tile */
+    DOT_W = 4,                                        /* columns of a tile */
+    DOT_COLUMNS = 32,                                 /* columns of a panel, and of a share */
+    DOT_STRETCH = 48                                  /* steps of 16 */
+};
+
+/* A product as its x was packed. */
+struct dots {
+    const struct product *p;
+    float *x;
+    int64_t steps;                  /* of 16 in K */
+    int64_t first_tile, first_unit; /* of this product, counted over the list */
+};
+
+struct dots_job {
+    struct dots *list;
+    struct cpu_work_rows work; /* lanes, panel */
+};
+
+static inline int64_t dots_tiles(const struct product *p) { return (p->rows + DOT_X - 1) / DOT_X; }
+static inline int64_t dots_units(const struct product *p)
+{
+    return (p->columns + DOT_COLUMNS - 1) / DOT_COLUMNS;
+}
+
+/* Rows that a tile computes for so many: one of the sizes that dot_group is compiled for. */
+static inline int dot_rows(int64_t rows)
+{
+    return rows >= 5 ? 6 : rows >= 3 ? (DOT_X == 3 ? 3 : 4) : (int)rows;
+}
+
+/* ---- a tile ------------------------------------------------------------------------------------- */
+
+/* Four rows of W: element k of column c is w[c][k / 16 * stride + k % 16]. */
+struct dot_weights {
+    const void *row[DOT_W];
+    enum dtype type;
+    int64_t stride; /* 16: rows as they lie; 16 * DOT_W: a panel's */
+    int64_t K;      /* elements before they end; the last step may have less than 16 */
+};
+
+/* lanes [m][DOT_COLUMNS][16] of a group += x W over `steps`; unless `more`, they begin at 0. On AVX2
+ * the two halves of the lanes take turns over the same stretch. m, type and stride are constants. */
+VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride, const float *x,
+                        const struct dot_weights *w, int64_t steps, float *lanes, bool more)
+{
+    const int64_t whole = w->K / 16 < steps ? w->K / 16 : steps;
+    const int64_t ahead = DOT_W * w->K * (int64_t)dtype_size(type);
+    for (int half = 0; half < 16; half += VL) {
+        vf sum[DOT_X][DOT_W];
+        const float *at = x + half;
+        VF_UNROLL for (int r = 0; r < m; r++)
+            VF_UNROLL for (int c = 0; c < DOT_W; c++)
+                sum[r][c] = more ? vf_load(lanes + (r * DOT_COLUMNS + c) * 16 + half) : vf_zero();
+        for (int64_t s = 0; s < whole; s++, at += m * 16) {
+            vf one[DOT_X];
+            VF_UNROLL for (int r = 0; r < m; r++) one[r] = vf_load(at + r * 16);
+            VF_UNROLL for (int c = 0; c < DOT_W; c++) {
+                const int64_t i = s * stride + half;
+                const vf wide = row_get(type, w->row[c], i, VL);
+                if (stride == 16 && half == 0)
+                    __builtin_prefetch((const char *)w->row[c] + i * (int64_t)dtype_size(type) + ahead);
+                VF_UNROLL for (int r = 0; r < m; r++) sum[r][c] = vf_fma(one[r], wide, sum[r][c]);
+            }
+        }
+        const int64_t rest = w->K - whole * 16 - half, left = rest < 0 ? 0 : rest < VL ? rest : VL;
+        if (whole < steps)
+            VF_UNROLL for (int c = 0; c < DOT_W; c++) {
+                const vf wide = row_get(type, w->row[c], whole * stride + half, left);
+                VF_UNROLL for (int r = 0; r < m; r++)
+                    sum[r][c] = vf_fma(vf_load(at + r * 16), wide, sum[r][c]);
+            }
+        VF_UNROLL for (int r = 0; r < m; r++)
+            VF_UNROLL for (int c = 0; c < DOT_W; c++)
+                vf_store(lanes + (r * DOT_COLUMNS + c) * 16 + half, sum[r][c]);
+    }
+}
+
+VF_INLINE void dot_typed(const int m, const float *x, const struct dot_weights *w, int64_t steps,
+                         float *lanes, bool more)
+{
+    if (w->stride != 16)
+        dot_tile(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, more);
+    else if (w->type == DTYPE_BF16)
+        dot_tile(m, DTYPE_BF16, 16, x, w, steps, lanes, more);
+    else if (w->type == DTYPE_F16)
+        dot_tile(m, DTYPE_F16, 16, x, w, steps, lanes, more);
+    else
+        dot_tile(m, DTYPE_F32, 16, x, w, steps, lanes, more);
+}
+
+static void dot_group(int m, const float *x, const struct dot_weights *w, int64_t steps,
+                      float *lanes, bool more)
+{
+    if (m == 1) dot_typed(1, x, w, steps, lanes, more);
+    if (m == 2) dot_typed(2, x, w, steps, lanes, more);
+    if (DOT_X == 3 && m == 3) dot_typed(3, x, w, steps, lanes, more);
+    if (DOT_X >= 4 && m == 4) dot_typed(4, x, w, steps, lanes, more);
+    if (DOT_X >= 6 && m == 6) dot_typed(6, x, w, steps, lanes, more);
+}
+
+/* The lanes meet: columns n.. of a tile go to their rows of y. */
+static void dot_leave(const struct product *p, int64_t tile, int64_t n, int64_t columns,
+                      const float *lanes)
+{
+    const int64_t rows = p->rows - tile * DOT_X;
+    for (int64_t r = 0; r < rows && r < DOT_X; r++, lanes += DOT_COLUMNS * 16) {
+        float out[DOT_COLUMNS];
+        for (int64_t c = 0; c < columns; c += 16) {
+            struct vf16 sum[16];
+            VF_UNROLL for (int j = 0; j < 16; j++)
+                VF_UNROLL for (int v = 0; v < VF16; v++)
+                    sum[j].part[v] = vf_load(lanes + (c + j) * 16 + v * VL);
+            sums16(out + c, sum);
+        }
+        char *y = p->y[tile * DOT_X + r];
+        y += (n - p->y_first) * (int64_t)dtype_size(p->y_type);
+        row_store(y, p->y_type, out, (int)columns);
+    }
+}
+
+/* ---- a share of columns ------------------------------------------------------------------------- */
+
+static bool dot_readable(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16;
+}
+
+/* Columns n.. of W to a panel of f32; those that are not there are the last one again. */
+static void dot_fill(float *panel, const struct linear *w, int64_t n, int64_t columns, int64_t steps)
+{
+    const int64_t groups = (columns + DOT_W - 1) / DOT_W;
+    for (int64_t c = 0; c < groups * DOT_W; c++) {
+        enum dtype type;
+        const void *row = linear_weight_row(w, n + (c < columns ? c : columns - 1), &type);
+        float *to = panel + (c / DOT_W * steps * DOT_W + c % DOT_W) * 16;
+        panel_row(to, 16 * DOT_W, type, row, 0, w->K);
+    }
+}
+
+/* A group of a panel from a step on. */
+static struct dot_weights dot_of_panel(const float *panel, int64_t group, int64_t steps, int64_t step)
+{
+    struct dot_weights w = {.type = DTYPE_F32, .stride = 16 * DOT_W, .K = (steps - step) * 16};
+    for (int c = 0; c < DOT_W; c++)
+        w.row[c] = panel + ((group * steps + step) * DOT_W + c) * 16;
+    return w;
+}
+
+/* A group where it lies; through the panel if its rows are not of one type that vectors read. */
+static struct dot_weights dot_of_rows(float *panel, const struct linear *w, int64_t n,
+                                      int64_t columns, int64_t steps)
+{
+    struct dot_weights rows = {.stride = 16, .K = w->K};
+    for (int c = 0; c < DOT_W; c++) {
+        enum dtype type;
+        rows.row[c] = linear_weight_row(w, n + (c < columns ? c : columns - 1), &type);
+        if (c > 0 && type != rows.type) type = DTYPE_COUNT;
+        rows.type = type;
+    }
+    if (dot_readable(rows.type)) return rows;
+    dot_fill(panel, w, n, columns < DOT_W ? columns : DOT_W, steps);
+    return dot_of_panel(panel, 0, steps, 0);
+}
+
+/* One tile of x, all there is: weights stream by. */
+static void dot_stream(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
+{
+    for (int64_t c = 0; c < columns; c += DOT_W) {
+        const struct dot_weights w = dot_of_rows(panel, d->p->w, n + c, columns - c, d->steps);
+        dot_group(dot_rows(d->p->rows), d->x, &w, d->steps, lanes + c * 16, false);
+    }
+    dot_leave(d->p, 0, n, columns, lanes);
+}
+
+/* All tiles of x by one panel. */
+static void dot_panel(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
+{
+    const struct product *p = d->p;
+    dot_fill(panel, p->w, n, columns, d->steps);
+    for (int64_t tile = 0; tile < dots_tiles(p); tile++) {
+        const float *x = d->x + tile * DOT_X * d->steps * 16;
+        const int64_t left = p->rows - tile * DOT_X;
+        const int m = dot_rows(left < DOT_X ? left : DOT_X);
+        for (int64_t s = 0; s < d->steps; s += DOT_STRETCH) {
+            const int64_t steps = d->steps - s < DOT_STRETCH ? d->steps - s : DOT_STRETCH;
+            for (int64_t g = 0; g * DOT_W < columns; g++) {
+                const struct dot_weights w = dot_of_panel(panel, g, d->steps, s);
+                dot_group(m, x + s * m * 16, &w, steps, lanes + g * DOT_W * 16, s > 0);
+            }
+        }
+        dot_leave(p, tile, n, columns, lanes);
+    }
+}
+
+static void dots_run(void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct dots_job *job = context;
+    float *lanes = job->work.data + thread * job->work.stride;
+    float *panel = lanes + DOT_X * DOT_COLUMNS * 16;
+    const struct dots *d = job->list;
+    for (int64_t unit = begin; unit < end; unit++) {
+        while (unit >= d->first_unit + dots_units(d->p)) d++;
+        const int64_t c = (unit - d->first_unit) * DOT_COLUMNS, left = d->p->columns - c;
+        const int64_t columns = left < DOT_COLUMNS ? left : DOT_COLUMNS;
+        (d->p->rows <= DOT_X ? dot_stream : dot_panel)(d, d->p->first + c, columns, lanes, panel);
+    }
+}
+
+/* ---- x ------------------------------------------------------------------------------------------ */
+
+static void dots_enter(void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct dots_job *job = context;
+    const struct dots *d = job->list;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        while (i >= d->first_tile + dots_tiles(d->p)) d++;
+        const int64_t tile = i - d->first_tile, first = tile * DOT_X, left = d->p->rows - first;
+        const int m = dot_rows(left < DOT_X ? left : DOT_X);
+        float *to = d->x + first * d->steps * 16;
+        for (int64_t r = 0; r < m; r++) /* a row that is not there: the first one again */
+            panel_row(to + r * 16, m * 16, d->p->x_type, d->p->x[first + (r < left ? r : 0)], 0,
+                      d->p->w->K);
+    }
+}
+
+bool CPU_NAME(product_run)(struct device *device, struct arena *scratch, const struct product *list,
+                           int64_t count)
+{
+    const size_t mark = arena_mark(scratch);
+    struct dots_job job = {0};
+    int64_t tiles = 0, units = 0, panel = 0;
+    job.list = arena_take(scratch, (size_t)count * sizeof *job.list);
+    for (int64_t i = 0; i < count && job.list; i++) {
+        const struct product *p = &list[i];
+        struct dots *d = &job.list[i];
+        *d = (struct dots){p, NULL, (p->w->K + 15) / 16, tiles, units};
+        const int64_t rows = dots_tiles(p) * DOT_X, wide = p->rows > DOT_X ? DOT_COLUMNS : DOT_W;
+        d->x = arena_take(scratch, (size_t)(rows * d->steps * 16) * sizeof(float));
+        tiles += dots_tiles(p), units += dots_units(p);
+        if (wide * d->steps * 16 > panel) panel = wide * d->steps * 16;
+    }
+    job.work = cpu_take_rows(device, scratch, DOT_X * DOT_COLUMNS * 16 + panel);
+    const bool room = !scratch->failed;
+    if (room) {
+        pool_run(device->pool, tiles, 1, dots_enter, &job);
+        pool_run(device->pool, units, 1, dots_run, &job);
+    }
+    arena_release(scratch, mark);
+    return room;
+}
+
+void CPU_NAME(cpu_linear_forward)(struct device *device, struct arena *scratch, const void *args)
+{
+    linear_forward_with(CPU_NAME(product_run), device, scratch, args);
+}
+
+void CPU_NAME(cpu_linear_ce_forward)(struct device *device, struct arena *scratch, const void *args)
+{
+    linear_ce_forward_with(CPU_NAME(product_run), device, scratch, args);
+}
+
+void CPU_NAME(cpu_experts_forward)(struct device *device, struct arena *scratch, const void *args)
+{
+    experts_forward_with(CPU_NAME(product_run), device, scratch, args);
+}
