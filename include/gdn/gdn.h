@@ -85,6 +85,8 @@ struct gdn_model_info {
     int64_t scratch_bytes;  /* address space reserved for a pass */
     double token_bytes;     /* of the weights that one token reads */
     double token_products;  /* multiply-adds of one token with them */
+    int64_t need_bytes;     /* all of it, with options.sessions full of tokens */
+    int64_t machine_bytes;  /* that the machine has left for it now; -1: unknown */
     int32_t tokens;         /* in the tokenizer; 0 without one */
     int32_t eos[16], eos_count;
     bool recommends;        /* generation_config.json recommends what follows */
@@ -182,7 +184,8 @@ GDN_API struct gdn_reply_text gdn_reply_push(gdn_reply *reply, int32_t id);
 
 /* ---- sessions --------------------------------------------------------------------------------------- */
 
-/* An empty sequence. GDN_ERR_MEMORY when options.sessions are alive. */
+/* An empty sequence. GDN_ERR_MEMORY when options.sessions are alive; and at the first one, before
+ * anything is taken, when the model with all its sessions needs more memory than there is. */
 GDN_API enum gdn_status gdn_session_new(gdn_model *model, gdn_session **session,
                                         struct gdn_error *err);
 GDN_API void gdn_session_free(gdn_session *session);

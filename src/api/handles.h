@@ -57,6 +57,16 @@ struct gdn_reply {
     struct think_text text;
 };
 
+/* The memory of a model with all its sessions, in bytes: what may be touched at most. */
+struct plan {
+    int64_t weights, copied, sessions, scratch, all;
+};
+struct plan plan_make(const struct gdn_model *model);
+/* Of one session of this many tokens. */
+int64_t plan_session(const struct gdn_model *model, int32_t context);
+/* GDN_ERR_MEMORY, with the numbers, when the machine has less left. */
+enum gdn_status plan_check(const struct gdn_model *model, struct gdn_error *err);
+
 /* The first session opens the engine. */
 enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
 /* A session that is not in use, without a slot; NULL with a sentence. */

@@ -2,6 +2,7 @@
 
 #include "api/handles.h"
 #include "base/file.h"
+#include "base/machine.h"
 #include "base/memory.h"
 #include "model/fingerprint.h"
 
@@ -125,6 +126,7 @@ void gdn_model_close(gdn_model *m)
 enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
 {
     if (m->engine_open) return GDN_OK;
+    TRY(plan_check(m, err));
     const int32_t vocab = m->tokenizer ? tokenizer_count(m->tokenizer) : m->config.vocab;
     const size_t context = (size_t)m->engine_options.context;
     if (!m->tokens) m->tokens = mem_take_array((size_t)m->options.sessions, 4 * context);
@@ -138,17 +140,6 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
     fingerprint_make(&m->config, &m->weights, m->fingerprint);
     m->engine_open = true;
     return GDN_OK;
-}
-
-/* Bytes that state_open would take for one session of this many tokens. */
-static int64_t session_bytes(const struct gdn_model *m, int32_t context)
-{
-    struct layer_shape shape[CONFIG_LAYERS];
-    for (int32_t i = 0; i < m->config.layers; i++) shape[i] = config_layer_shape(&m->config, i);
-    const struct state_options o = {.slots = 1, .entries = m->engine_options.entries,
-                                    .context = context, .compute = m->engine_options.compute,
-                                    .anchor = m->engine_options.anchor};
-    return state_bytes(m->device, shape, m->config.layers, &o);
 }
 
 static void info_layers(const struct config *c, struct gdn_model_info *info)
@@ -165,7 +156,9 @@ static void info_layers(const struct config *c, struct gdn_model_info *info)
 void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
 {
     const struct config *c = &m->config;
-    const int64_t page = session_bytes(m, PAGE), two = session_bytes(m, 2 * PAGE);
+    const struct plan plan = plan_make(m);
+    const int64_t left = machine_memory().left;
+    const int64_t page = plan_session(m, PAGE), two = plan_session(m, 2 * PAGE);
     const struct weights_visit visit = weights_visit(&m->weights);
     *info = (struct gdn_model_info){
         .family = c->family->name, .vocab = c->vocab, .width = c->D, .ffn = c->F,
@@ -178,8 +171,9 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
         .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,
         .weight_bytes = m->weights.file_bytes, .copied_bytes = m->weights.copied_bytes,
         .state_bytes = page - (two - page), .kv_token_bytes = (two - page) / PAGE,
-        .session_bytes = session_bytes(m, m->engine_options.context),
-        .scratch_bytes = (int64_t)engine_scratch_bytes(c, m->device, &m->engine_options),
+        .session_bytes = plan_session(m, m->engine_options.context),
+        .scratch_bytes = plan.scratch, .need_bytes = plan.all,
+        .machine_bytes = left == INT64_MAX ? -1 : left,
         .token_bytes = visit.bytes, .token_products = visit.products,
         .tokens = m->tokenizer ? tokenizer_count(m->tokenizer) : 0,
         .recommends = c->sampling, .temperature = c->temperature, .top_p = c->top_p,

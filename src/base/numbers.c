@@ -3,6 +3,7 @@
 #include "base/numbers.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -90,4 +91,14 @@ enum gdn_status numbers_parse(const char *text, size_t len, int32_t min, int32_t
     *at = list;
     *count = n;
     return GDN_OK;
+}
+
+char *size_text(char out[SIZE_TEXT], int64_t bytes)
+{
+    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 999.5 && unit < 4; unit++) value /= 1000;
+    snprintf(out, SIZE_TEXT, "%.*f %s", unit && value < 99.95 ? 1 : 0, value, units[unit]);
+    return out;
 }

@@ -1,4 +1,5 @@
-/* numbers.h: lists of whole numbers in text, as people and scripts write them. */
+/* numbers.h: lists of whole numbers in text, as people and scripts write them; sizes as people
+ * read them. */
 #ifndef BASE_NUMBERS_H
 #define BASE_NUMBERS_H
 
@@ -15,5 +16,10 @@
 enum gdn_status numbers_parse(const char *text, size_t len, int32_t min, int32_t max,
                               const char *what, int32_t **at, size_t *count,
                               struct gdn_error *err);
+
+/* "1.5 GB": a number of bytes in the largest unit (of 1000) that leaves digits before the point.
+ * Returns `out`. */
+enum { SIZE_TEXT = 24 };
+char *size_text(char out[SIZE_TEXT], int64_t bytes);
 
 #endif

@@ -1,5 +1,6 @@
 /* info.c: `gdn info`: what a model is and what it needs. */
 #include "base/json.h"
+#include "base/numbers.h"
 #include "cli/command.h"
 #include "cli/setup.h"
 #include "cli/output.h"
@@ -13,12 +14,8 @@ struct info_settings {
  * the exact ones. */
 static void add_size(struct bytes *out, const char *name, int64_t bytes, const char *note)
 {
-    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
-    double value = (double)bytes;
-    int unit = 0;
-    for (; value >= 999.5 && unit < 4; unit++) value /= 1000;
-    bytes_addf(out, "  %-18s %.*f %s%s%s\n", name, unit && value < 99.95 ? 1 : 0, value,
-               units[unit], *note ? ", " : "", note);
+    char size[SIZE_TEXT];
+    bytes_addf(out, "  %-18s %s%s%s\n", name, size_text(size, bytes), *note ? ", " : "", note);
 }
 
 static void print_experts(struct bytes *out, const struct gdn_model_info *i)
@@ -68,8 +65,10 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     add_size(out, "keys and values", i->session_bytes - i->state_bytes, "");
     add_size(out, "of each token", i->kv_token_bytes, "");
     add_size(out, "scratch, at most", i->scratch_bytes, "shared by all sessions");
-    add_size(out, "together", i->weight_bytes + i->copied_bytes + i->session_bytes +
-             i->scratch_bytes, "");
+    add_size(out, "together, at most", i->need_bytes, "");
+    if (i->machine_bytes >= 0)
+        add_size(out, "left here", i->machine_bytes,
+                 i->machine_bytes < i->need_bytes ? "too little" : "");
 }
 
 static void add_number(struct bytes *out, const char *key, int64_t value)
@@ -131,6 +130,8 @@ static void print_json(struct bytes *out, const struct gdn_model_info *i, int32_
     add_number(out, "kv_token_bytes", i->kv_token_bytes);
     add_number(out, "session_bytes", i->session_bytes);
     add_number(out, "scratch_bytes", i->scratch_bytes);
+    add_number(out, "need_bytes", i->need_bytes);
+    if (i->machine_bytes >= 0) add_number(out, "machine_bytes", i->machine_bytes);
     bytes_add_text(out, "}\n");
 }
 

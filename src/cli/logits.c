@@ -139,6 +139,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     TRY(tensor_file_create(&job->file, s->out, err));
     TRY(setup_open(s->model, &s->setup, s->beside ? 2 : 1, &job->model, err));
     gdn_model_describe(job->model, &job->info);
+    setup_say_memory("logits", job->model);
     TRY(open_course(job, &job->main, err));
     if (s->beside) TRY(open_course(job, &job->beside, err));
     TRY(declare_tensors(job, err));

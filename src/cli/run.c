@@ -290,6 +290,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     TRY(read_prompt(job, &prompt, err));
     TRY(setup_open(job->settings->model, &job->settings->setup, 1, &job->model, err));
     gdn_model_describe(job->model, &job->info);
+    setup_say_memory("run", job->model);
     TRY(open_session(job, err));
     TRY(take_tokens(job, &prompt, err));
     choose_sampling(job);

@@ -1,5 +1,9 @@
 #include "cli/setup.h"
 
+#include <stdio.h>
+
+#include "base/numbers.h"
+
 static const char *const devices[] = {"cpu", "ref", "cuda"};
 enum { DEVICE_CPU, DEVICE_REF };
 
@@ -47,6 +51,18 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.sessions = sessions;
     options.context = (int32_t)s->context;
     return gdn_model_open(path, &options, model, err);
+}
+
+/* More than what is left is refused with the first session; close to it the machine may get slow. */
+void setup_say_memory(const char *command, const gdn_model *model)
+{
+    struct gdn_model_info info;
+    char need[SIZE_TEXT], left[SIZE_TEXT];
+    gdn_model_describe(model, &info);
+    if (info.machine_bytes < info.need_bytes || info.need_bytes < info.machine_bytes / 5 * 4)
+        return;
+    fprintf(stderr, "gdn %s: needs up to %s of the %s of memory that are left\n", command,
+            size_text(need, info.need_bytes), size_text(left, info.machine_bytes));
 }
 
 int32_t setup_context(const struct setup *s, const struct gdn_model_info *info)

@@ -19,6 +19,9 @@ void setup_context_option(struct options *o, struct setup *s);
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err);
 
+/* One line on standard error when a model needs most of the memory that is left. */
+void setup_say_memory(const char *command, const gdn_model *model);
+
 /* How many tokens a session holds. */
 int32_t setup_context(const struct setup *s, const struct gdn_model_info *info);
 

@@ -62,6 +62,7 @@ static enum gdn_status account(struct loader *l)
         const struct st_entry *e = w->shards.tensors[i].entry;
         w->file_bytes += (int64_t)e->bytes;
         if (l->used[i]) continue;
+        w->unused_bytes += (int64_t)e->bytes;
         if (is_mtp(e->name)) {
             w->mtp++;
         } else if (begins(e->name, "model.visual.") || begins(e->name, "vision_tower.")) {

@@ -51,6 +51,7 @@ struct weights {
     int32_t mtp, vision;   /* tensors recognised and left alone */
     int64_t parameters;    /* values in use */
     int64_t file_bytes;    /* of all tensors in the files */
+    int64_t unused_bytes;  /* of those among them that are left alone */
     int64_t copied_bytes;
 };
 
