@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "text/parts.h"
+#include "text/tokenizer.h"
 #include "text/vocab.h"
 
 /* An added token as the file has it. */
@@ -12,6 +13,34 @@ struct load_added {
     uint32_t len;
     int32_t id;
     bool special, normalized;
+};
+
+/* A token is written with at most two bytes of text for each of its own. */
+enum { WRITTEN_MAX = 2 * TOKENIZER_TOKEN_MAX };
+
+/* The text of a token as the file writes it, as bytes: through the alphabet if it can be. */
+struct written {
+    char text[WRITTEN_MAX];
+    size_t len;
+    bool raw;
+};
+
+/* Merges that are read and not yet looked up. */
+enum { MERGE_GROUP = 32 };
+struct merge_part {
+    size_t at, len;           /* in the group's text: its bytes */
+    size_t file_at, file_len; /* the same as the file writes it */
+    uint32_t hash;
+    bool raw;
+};
+struct merge_group {
+    struct merge_text {
+        struct merge_part part[2];
+        const char *place; /* of the JSON reader */
+        size_t line;
+    } merge[MERGE_GROUP];
+    size_t count;
+    struct bytes text;
 };
 
 struct loader {
@@ -23,6 +52,7 @@ struct loader {
     struct vocab vocab;
     struct bpe_merge *merges;
     size_t merge_count, merge_room, merge_hint;
+    struct merge_group group;
     size_t line; /* of a text of lines; 0: the JSON tells the place */
     struct bytes added_text;
     struct load_added *added;
@@ -60,11 +90,17 @@ enum gdn_status load_model(struct loader *l);
 /* Parts of a model: the value of "vocab", "a b" of a merge, one token for each byte, a merge that is
  * known, and all merges once they are read. */
 enum gdn_status load_vocab(struct loader *l);
+enum gdn_status load_merges(struct loader *l);
 enum gdn_status load_merge(struct loader *l, const char *text, size_t len);
 enum gdn_status load_bytes(struct loader *l);
 enum gdn_status load_add_merge(struct loader *l, uint32_t left, uint32_t right,
                                struct vocab_entry *made, uint32_t rank1);
 enum gdn_status load_settle_merges(struct loader *l);
+/* GDN_ERR_INPUT for a token that is empty or too long. */
+enum gdn_status load_written(struct loader *l, const char *text, size_t len, struct written *out);
+/* The text of a key or string: where it stands, or unescaped into `room` of WRITTEN_MAX + 1. */
+enum gdn_status load_token_text(struct loader *l, const struct json_token *token, char *room,
+                                const char **text, size_t *len);
 /* An added token: the rest of its object behind the { (`id` -1: it tells its id), or a special one
  * of this text. */
 enum gdn_status load_added_token(struct loader *l, int32_t id);

@@ -103,6 +103,7 @@ enum gdn_status load_end(struct loader *l, enum gdn_status status)
     if (status == GDN_OK) status = order_by_id(l);
     vocab_close(&l->vocab);
     mem_give(l->merges);
+    bytes_free(&l->group.text);
     mem_give(l->added);
     bytes_free(&l->added_text);
     return status;

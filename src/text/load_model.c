@@ -1,4 +1,5 @@
-/* load_model.c: the part of a tokenizer.json that is the BPE itself: vocabulary and merges. */
+/* load_model.c: the part of a tokenizer.json that is the BPE itself: vocabulary, and merges by
+ * load_merges.c. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -6,18 +7,9 @@
 #include "text/show.h"
 #include "text/tokenizer.h"
 
-/* A token is written with at most two bytes of text for each of its own. */
-enum { WRITTEN_MAX = 2 * TOKENIZER_TOKEN_MAX, WORD = 40 };
+enum { WORD = 40 };
 
-/* The text of a token as the file writes it, as bytes: through the alphabet if it can be. */
-struct written {
-    char text[WRITTEN_MAX];
-    size_t len;
-    bool raw;
-};
-
-static enum gdn_status read_written(struct loader *l, const char *text, size_t len,
-                                    struct written *out)
+enum gdn_status load_written(struct loader *l, const char *text, size_t len, struct written *out)
 {
     if (len <= sizeof out->text) {
         out->raw = !alphabet_read(&l->alphabet, text, len, out->text, &out->len);
@@ -30,9 +22,8 @@ static enum gdn_status read_written(struct loader *l, const char *text, size_t l
     return load_bad(l, "a token of %zu bytes, need 1 to %d", len, TOKENIZER_TOKEN_MAX);
 }
 
-/* The text of a key or string: where it stands, or unescaped into `room` of WRITTEN_MAX + 1. */
-static enum gdn_status token_text(struct loader *l, const struct json_token *token, char *room,
-                                  const char **text, size_t *len)
+enum gdn_status load_token_text(struct loader *l, const struct json_token *token, char *room,
+                                const char **text, size_t *len)
 {
     *text = token->text;
     *len = token->len;
@@ -50,8 +41,9 @@ static enum gdn_status read_vocab_entry(struct loader *l, const struct json_toke
     int64_t id;
     struct written w;
     struct json_token value;
-    TRY(token_text(l, key, room, &text, &len));
-    TRY(read_written(l, text, len, &w));
+    TRY(load_token_text(l, key, room, &text, &len));
+    TRY(load_written(l, text, len, &w));
+    vocab_fetch_slot(&l->vocab, vocab_hash(w.text, w.len)); /* while the number is read */
     TRY(load_expect(l, JSON_NUMBER, "the id of a token", &value));
     if (!json_int(&value, 0, TOKENIZER_VOCAB_MAX - 1, &id))
         return load_bad(l, "the id of \"%s\": need 0 to %d",
@@ -90,124 +82,6 @@ enum gdn_status load_bytes(struct loader *l)
         if (!entry) return load_bad(l, "vocab: no token for byte 0x%02X, need all 256", byte);
         entry->merged = true;
         l->tok->bpe.byte_id[byte] = entry->id;
-    }
-    return GDN_OK;
-}
-
-static enum gdn_status find_part(struct loader *l, const char *text, size_t len,
-                                 struct written *whole, uint32_t *id)
-{
-    char shown[64];
-    struct written part;
-    TRY(read_written(l, text, len, &part));
-    const struct vocab_entry *entry = vocab_find(&l->vocab, part.text, part.len, part.raw);
-    if (!entry || part.raw || whole->len + part.len > sizeof whole->text)
-        return load_bad(l, "merge %zu: \"%s\" is not in the vocabulary", l->merge_count,
-                        show_bytes(shown, sizeof shown, text, len));
-    memcpy(whole->text + whole->len, part.text, part.len);
-    whole->len += part.len;
-    *id = (uint32_t)entry->id;
-    return GDN_OK;
-}
-
-static enum gdn_status add_merge(struct loader *l, uint32_t left, uint32_t right,
-                                 const struct written *whole)
-{
-    char shown[64];
-    struct vocab_entry *entry =
-        vocab_find_near(&l->vocab, &l->merge_hint, whole->text, whole->len);
-    if (entry) return load_add_merge(l, left, right, entry, (uint32_t)l->merge_count + 1);
-    return load_bad(l, "merge %zu makes \"%s\", which is not in the vocabulary", l->merge_count,
-                    show_bytes(shown, sizeof shown, whole->text, whole->len));
-}
-
-enum gdn_status load_add_merge(struct loader *l, uint32_t left, uint32_t right,
-                               struct vocab_entry *made, uint32_t rank1)
-{
-    if (l->merge_count == TOKENIZER_MERGES_MAX)
-        return load_bad(l, "merges: need at most %d", TOKENIZER_MERGES_MAX);
-    struct bpe_merge *merges =
-        load_grow(l->merges, l->merge_count, &l->merge_room, sizeof *merges);
-    if (!merges) return load_no_memory(l);
-    l->merges = merges;
-    made->merged = true;
-    merges[l->merge_count++] = (struct bpe_merge){
-        .left = left, .right = right, .made = (uint32_t)made->id, .rank1 = rank1};
-    return GDN_OK;
-}
-
-/* "a b": the alphabet has no space, so that the first one is the border. */
-enum gdn_status load_merge(struct loader *l, const char *text, size_t len)
-{
-    struct written whole = {.len = 0};
-    uint32_t left = 0, right = 0;
-    const char *space = memchr(text, ' ', len);
-    if (!space) return load_bad(l, "merge %zu: need two tokens", l->merge_count);
-    size_t first = (size_t)(space - text);
-    TRY(find_part(l, text, first, &whole, &left));
-    TRY(find_part(l, space + 1, len - first - 1, &whole, &right));
-    return add_merge(l, left, right, &whole);
-}
-
-static enum gdn_status read_merge_text(struct loader *l, const struct json_token *token)
-{
-    char room[2 * WRITTEN_MAX + 2];
-    size_t len;
-    if (!token->escaped) return load_merge(l, token->text, token->len);
-    if (json_text(token, room, sizeof room, &len)) return load_merge(l, room, len);
-    return load_bad(l, "merge %zu: too long", l->merge_count);
-}
-
-/* ["a", "b"], behind its opening bracket. */
-static enum gdn_status read_merge_pair(struct loader *l)
-{
-    char room[WRITTEN_MAX + 1];
-    const char *text;
-    size_t len;
-    struct json_token token;
-    struct written whole = {.len = 0};
-    uint32_t ids[2];
-    for (int i = 0; i < 2; i++) {
-        TRY(load_expect(l, JSON_STRING, "a part of a merge", &token));
-        TRY(token_text(l, &token, room, &text, &len));
-        TRY(find_part(l, text, len, &whole, &ids[i]));
-    }
-    bool more;
-    TRY(load_item(l, &token, &more));
-    if (more) return load_bad(l, "merge %zu: more than two tokens", l->merge_count);
-    return add_merge(l, ids[0], ids[1], &whole);
-}
-
-static enum gdn_status read_merges(struct loader *l)
-{
-    struct json_token token;
-    bool more;
-    TRY(load_expect(l, JSON_ARRAY, "merges", &token));
-    for (;;) {
-        TRY(load_item(l, &token, &more));
-        if (!more) break;
-        if (token.kind == JSON_STRING)
-            TRY(read_merge_text(l, &token));
-        else if (token.kind == JSON_ARRAY)
-            TRY(read_merge_pair(l));
-        else
-            return load_bad(l, "merge %zu: need a string or a pair", l->merge_count);
-    }
-    return load_settle_merges(l);
-}
-
-enum gdn_status load_settle_merges(struct loader *l)
-{
-    int32_t byte_id[256];
-    memcpy(byte_id, l->tok->bpe.byte_id, sizeof byte_id);
-    if (!bpe_open(&l->tok->bpe, l->merge_count)) return load_no_memory(l);
-    memcpy(l->tok->bpe.byte_id, byte_id, sizeof byte_id);
-    for (size_t i = 0; i < l->merge_count; i++) {
-        switch (bpe_add(&l->tok->bpe, l->merges[i])) {
-        case BPE_ADDED: break;
-        case BPE_TWICE: return load_bad(l, "merge %zu is there twice", i);
-        case BPE_CROWDED: return load_bad(l, "the merges were made to collide");
-        }
     }
     return GDN_OK;
 }
@@ -261,7 +135,7 @@ enum gdn_status load_model(struct loader *l)
         if (vocab) {
             TRY(load_vocab(l));
         } else if (merge && have_vocab) {
-            TRY(read_merges(l));
+            TRY(load_merges(l));
         } else if (merge) {
             merges = l->json;
             put_off = true;
@@ -285,7 +159,7 @@ enum gdn_status load_model(struct loader *l)
     if (!put_off) return GDN_OK;
     struct json here = l->json;
     l->json = merges;
-    enum gdn_status status = read_merges(l);
+    enum gdn_status status = load_merges(l);
     l->json = here;
     return status;
 }

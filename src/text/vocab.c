@@ -86,6 +86,30 @@ struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size
     return &vocab->entries[vocab->slots[slot].entry - 1];
 }
 
+uint32_t vocab_hash(const char *text, size_t len) { return hash_of(text, len, false); }
+
+void vocab_fetch_slot(const struct vocab *vocab, uint32_t hash)
+{
+    if (vocab->count > 0) __builtin_prefetch(&vocab->slots[hash & vocab->mask]);
+}
+
+/* Mostly the first slot is the one. */
+void vocab_fetch_entry(const struct vocab *vocab, uint32_t hash)
+{
+    if (vocab->count == 0) return;
+    const struct vocab_slot slot = vocab->slots[hash & vocab->mask];
+    if (slot.entry > 0) __builtin_prefetch(&vocab->entries[slot.entry - 1]);
+}
+
+struct vocab_entry *vocab_find_hashed(const struct vocab *vocab, uint32_t hash, const char *text,
+                                      size_t len)
+{
+    if (vocab->count == 0) return NULL;
+    const size_t slot = slot_of(vocab, hash, text, len, false);
+    if (slot == SIZE_MAX || vocab->slots[slot].entry == 0) return NULL;
+    return &vocab->entries[vocab->slots[slot].entry - 1];
+}
+
 struct vocab_entry *vocab_find_near(const struct vocab *vocab, size_t *hint, const char *text,
                                     size_t len)
 {

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Holds the tokenizer against the `tokenizers` package on 10 MB in many scripts.
 
-    cmake --build --preset release --target gdn-bench-text
     python3 -m venv build/venv && build/venv/bin/pip install tokenizers==0.23.3
+    cmake --build --preset release --target against_tokenizers
+
     build/venv/bin/python tests/text/against_tokenizers.py [folder for its files]
 
 Not part of the tests: it needs a package from outside. The vocabulary is that of Qwen2 (from its

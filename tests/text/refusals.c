@@ -152,6 +152,29 @@ static void refuses_tokens_made_to_collide(void **state)
     bytes_free(&json);
 }
 
+/* Merges are looked up in groups; what is wrong with one is said of that one, with its place. */
+static void tells_the_place_of_a_merge(void **state)
+{
+    (void)state;
+    struct bytes json = {0}, merges = {0}, vocab = {0};
+    for (int i = 0; i < 100; i++) {
+        bytes_addf(&vocab, ",\"%c%c\":%d", 'a' + i % 10, 'A' + i / 10, 256 + i);
+        bytes_addf(&merges, "%s[\"%c\",\"%c\"]", i ? "," : "", i == 77 ? 'z' : 'a' + i % 10,
+                   'A' + i / 10);
+    }
+    small_json(&json, &(struct small){.vocab = vocab.at, .merges = merges.at, .added = ""});
+    struct tokenizer *tok;
+    struct gdn_error err = {0};
+    char want[80];
+    assert_int_equal(tokenizer_parse(json.at, json.len, 0, &tok, &err), GDN_ERR_INPUT);
+    const char *place = strstr(json.at, "[\"z\",");
+    snprintf(want, sizeof want, "byte %td: merge 77 makes \"zH\"", place + 9 - json.at);
+    if (!strstr(err.text, want)) fail_msg("%s, need \"%s\"", err.text, want);
+    bytes_free(&json);
+    bytes_free(&merges);
+    bytes_free(&vocab);
+}
+
 static void takes_what_is_at_the_limit(void **state)
 {
     (void)state;
@@ -189,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses),
         cmocka_unit_test(refuses_tokens_made_to_collide),
+        cmocka_unit_test(tells_the_place_of_a_merge),
         cmocka_unit_test(takes_what_is_at_the_limit),
         cmocka_unit_test(refuses_every_cut),
     };
