@@ -101,10 +101,13 @@ enum gdn_status load_written(struct loader *l, const char *text, size_t len, str
 /* The text of a key or string: where it stands, or unescaped into `room` of WRITTEN_MAX + 1. */
 enum gdn_status load_token_text(struct loader *l, const struct json_token *token, char *room,
                                 const char **text, size_t *len);
-/* An added token: the rest of its object behind the { (`id` -1: it tells its id), or a special one
- * of this text. */
+/* An added token: the rest of its object behind the { (`id` -1: it tells its id), or one of this
+ * text, which replaces none that is there. */
 enum gdn_status load_added_token(struct loader *l, int32_t id);
-enum gdn_status load_special(struct loader *l, const char *text, int32_t id);
+enum gdn_status load_added_text(struct loader *l, const char *text, size_t len, int32_t id,
+                                bool special);
+/* The texts of tokenizer_config.json and added_tokens.json (at == NULL: there is none). */
+enum gdn_status load_config(struct loader *l, struct load_text config, struct load_text added);
 /* The end of every reader: puts the parts in place (if all went well) and frees the loader. */
 enum gdn_status load_end(struct loader *l, enum gdn_status status);
 

@@ -67,11 +67,12 @@ static enum gdn_status keep(struct loader *l, const struct load_added *added)
     return GDN_OK;
 }
 
-enum gdn_status load_special(struct loader *l, const char *text, int32_t id)
+enum gdn_status load_added_text(struct loader *l, const char *text, size_t len, int32_t id,
+                                bool special)
 {
-    const struct load_added added = {.at = l->added_text.len, .len = (uint32_t)strlen(text),
-                                     .id = id, .special = true};
-    bytes_add_text(&l->added_text, text);
+    const struct load_added added = {.at = l->added_text.len, .len = (uint32_t)len, .id = id,
+                                     .special = special};
+    bytes_add(&l->added_text, text, len);
     return l->added_text.failed ? load_no_memory(l) : keep(l, &added);
 }
 

@@ -1,5 +1,6 @@
 /* load_folder.c: tokenizers that stand in several files: vocab.json with merges.txt (GPT-2 and Qwen2
- * of old), or tiktoken.model (Kimi); tokenizer_config.json tells the added tokens and the pattern. */
+ * of old), or tiktoken.model (Kimi); tokenizer_config.json tells the added tokens and the pattern,
+ * added_tokens.json the former where that is older. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,110 +8,6 @@
 #include "text/load.h"
 #include "text/show.h"
 #include "text/tokenizer.h"
-
-enum { WORD = 40 };
-
-/* ---- tokenizer_config.json ----------------------------------------------------------------------- */
-
-/* "151643": {"content": ..., "special": ...} */
-static enum gdn_status read_decoder(struct loader *l)
-{
-    struct json_token key;
-    bool more;
-    TRY(load_expect(l, JSON_OBJECT, "added_tokens_decoder", &key));
-    for (;;) {
-        TRY(load_key(l, &key, &more));
-        if (!more) return GDN_OK;
-        const struct json_token number = {JSON_NUMBER, key.text, key.len, false};
-        int64_t id = -1;
-        const bool digits = key.len > 0 && strspn(key.text, "0123456789") >= key.len;
-        if (!digits || !json_int(&number, 0, TOKENIZER_VOCAB_MAX - 1, &id))
-            return load_bad(l, "added_tokens_decoder: need ids from 0 to %d as keys",
-                            TOKENIZER_VOCAB_MAX - 1);
-        struct json_token token;
-        TRY(load_expect(l, JSON_OBJECT, "an added token", &token));
-        TRY(load_added_token(l, (int32_t)id));
-    }
-}
-
-struct config {
-    char class[WORD];
-    char *pattern; /* of pretokenize_regex; NULL: none given */
-    size_t pattern_len;
-};
-
-static enum gdn_status read_pattern(struct loader *l, struct config *config)
-{
-    struct json_token token;
-    TRY(load_expect(l, JSON_STRING, "pretokenize_regex", &token));
-    if (config->pattern) return load_bad(l, "pretokenize_regex: is there twice");
-    config->pattern = mem_take(token.len + 1);
-    if (!config->pattern ||
-        !json_text(&token, config->pattern, token.len + 1, &config->pattern_len))
-        return load_no_memory(l);
-    return GDN_OK;
-}
-
-static enum gdn_status read_config(struct loader *l, struct config *config)
-{
-    struct json_token key;
-    bool more, unused;
-    TRY(load_expect(l, JSON_OBJECT, "tokenizer_config.json", &key));
-    for (;;) {
-        TRY(load_key(l, &key, &more));
-        if (!more) break;
-        if (json_is(&key, "added_tokens_decoder")) {
-            TRY(read_decoder(l));
-        } else if (json_is(&key, "tokenizer_class")) {
-            TRY(load_word(l, "tokenizer_class", config->class, sizeof config->class));
-        } else if (json_is(&key, "pretokenize_regex")) {
-            TRY(read_pattern(l, config));
-        } else if (json_is(&key, "add_prefix_space")) {
-            TRY(load_bool(l, "add_prefix_space", &unused));
-            if (unused) return load_unsupported(l, "add_prefix_space", "true", "false");
-        } else {
-            TRY(load_skip(l, &key));
-        }
-    }
-    return load_next(l, &key);
-}
-
-/* What transformers does for a class of tokenizers. */
-static const struct class {
-    const char *name, *pattern;
-    bool nfc;
-} classes[] = {
-    {"Qwen2Tokenizer", "qwen2", true},
-    {"Qwen2TokenizerFast", "qwen2", true},
-    {"GPT2Tokenizer", "gpt-2", false},
-    {"GPT2TokenizerFast", "gpt-2", false},
-    {"TikTokenTokenizer", "kimi", false},
-};
-
-static enum gdn_status set_class(struct loader *l, const struct config *config)
-{
-    const struct class *class = NULL;
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (strcmp(config->class, classes[i].name) == 0) class = &classes[i];
-    if (!class)
-        return load_unsupported(l, "tokenizer_class", config->class[0] ? config->class : "none",
-                                "Qwen2Tokenizer, GPT2Tokenizer or TikTokenTokenizer");
-    l->tok->nfc = class->nfc;
-    if (!config->pattern) return split_open_known(class->pattern, &l->tok->split, l->err);
-    return split_open(config->pattern, config->pattern_len, l->flags & TOKENIZER_ANY_PATTERN,
-                      &l->tok->split, l->err);
-}
-
-static enum gdn_status load_config(struct loader *l, struct load_text text)
-{
-    struct config config = {0};
-    json_open(&l->json, text.at, text.len);
-    enum gdn_status status = read_config(l, &config);
-    if (status == GDN_OK) status = set_class(l, &config);
-    mem_give(config.pattern);
-    if (status != GDN_OK) error_prefix(l->err, "tokenizer_config.json");
-    return status;
-}
 
 /* ---- vocab.json and merges.txt ------------------------------------------------------------------- */
 
@@ -162,12 +59,13 @@ static enum gdn_status read_pair(struct loader *l, struct load_text vocab, struc
 }
 
 enum gdn_status load_pair(struct load_text vocab, struct load_text merges, struct load_text config,
-                          unsigned flags, struct tokenizer *tok, struct gdn_error *err)
+                          struct load_text added, unsigned flags, struct tokenizer *tok,
+                          struct gdn_error *err)
 {
     struct loader l = {.err = err, .flags = flags, .tok = tok};
     alphabet_open(&l.alphabet);
     enum gdn_status status = read_pair(&l, vocab, merges);
-    if (status == GDN_OK) status = load_config(&l, config);
+    if (status == GDN_OK) status = load_config(&l, config, added);
     return load_end(&l, status);
 }
 
@@ -251,7 +149,7 @@ static enum gdn_status fill_gaps(struct loader *l, int32_t first)
     for (int32_t id = first; id <= last && status == GDN_OK; id++) {
         char text[40];
         snprintf(text, sizeof text, "<|reserved_token_%d|>", id);
-        if (!named[id - first]) status = load_special(l, text, id);
+        if (!named[id - first]) status = load_added_text(l, text, strlen(text), id, true);
     }
     mem_give(named);
     return status;
@@ -295,7 +193,7 @@ enum gdn_status load_tiktoken(struct load_text ranks, struct load_text config, u
     enum gdn_status status = read_ranks(&l, ranks);
     if (status != GDN_OK) error_prefix(err, "tiktoken.model");
     const int32_t first = (int32_t)l.vocab.count;
-    if (status == GDN_OK) status = load_config(&l, config);
+    if (status == GDN_OK) status = load_config(&l, config, (struct load_text){0});
     if (status == GDN_OK) status = fill_gaps(&l, first);
     TRY(load_end(&l, status));
     return find_words(tok, (size_t)first, err);

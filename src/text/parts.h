@@ -30,7 +30,8 @@ struct tokenizer {
     struct added words;
 };
 
-/* These fill zeroed parts: from vocab.json, merges.txt and tokenizer_config.json; from tiktoken.model
+/* These fill zeroed parts: from vocab.json, merges.txt, tokenizer_config.json and added_tokens.json
+ * (at == NULL: there is none); from tiktoken.model
  * and tokenizer_config.json; from tokenizer.json. What is there after a failure is the caller's to
  * release. `flags` as in tokenizer_open. */
 struct load_text {
@@ -38,7 +39,8 @@ struct load_text {
     size_t len;
 };
 enum gdn_status load_pair(struct load_text vocab, struct load_text merges, struct load_text config,
-                          unsigned flags, struct tokenizer *tok, struct gdn_error *err);
+                          struct load_text added, unsigned flags, struct tokenizer *tok,
+                          struct gdn_error *err);
 enum gdn_status load_tiktoken(struct load_text ranks, struct load_text config, unsigned flags,
                               struct tokenizer *tok, struct gdn_error *err);
 enum gdn_status load_json(const char *json, size_t len, unsigned flags, struct tokenizer *tok,

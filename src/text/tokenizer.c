@@ -9,7 +9,7 @@
 /* From here on remembering words pays for clearing the memory of them. */
 enum { REMEMBER_FROM = 2048 };
 
-enum { TEXTS_MAX = 3 };
+enum { TEXTS_MAX = 4 };
 
 struct source {
     struct load_text text[TEXTS_MAX];
@@ -28,7 +28,8 @@ static enum gdn_status load_from_json(const struct source *s, struct tokenizer *
 static enum gdn_status load_from_pair(const struct source *s, struct tokenizer *tok,
                                       struct gdn_error *err)
 {
-    return load_pair(s->text[0], s->text[1], s->text[2], s->flags, tok, err);
+    return load_pair(s->text[0], s->text[1], s->text[2], s->text[3], s->flags, tok,
+                     err);
 }
 
 static enum gdn_status load_from_ranks(const struct source *s, struct tokenizer *tok,
@@ -40,11 +41,13 @@ static enum gdn_status load_from_ranks(const struct source *s, struct tokenizer 
 /* The files a tokenizer may stand in, the first ones that are there. */
 static const struct files {
     const char *name[TEXTS_MAX + 1];
+    int needed; /* the files behind these may be missing */
     load_parts *load;
 } known_files[] = {
-    {{"tokenizer.json"}, load_from_json},
-    {{"vocab.json", "merges.txt", "tokenizer_config.json"}, load_from_pair},
-    {{"tiktoken.model", "tokenizer_config.json"}, load_from_ranks},
+    {{"tokenizer.json"}, 1, load_from_json},
+    {{"vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json"}, 3,
+     load_from_pair},
+    {{"tiktoken.model", "tokenizer_config.json"}, 2, load_from_ranks},
 };
 
 static enum gdn_status build(load_parts *load, const struct source *source,
@@ -91,7 +94,7 @@ static enum gdn_status open_folder(const char *folder, const struct files *files
     for (int i = 0; files->name[i] && status == GDN_OK; i++) {
         if (!file_join(path, sizeof path, folder, files->name[i]))
             status = error_set(err, GDN_ERR_USAGE, "%.200s...: the name is too long", folder);
-        else
+        else if (i < files->needed || file_exists(path))
             status = file_read(path, TOKENIZER_FILE_MAX, &text[i], &source.text[i].len, err);
         source.text[i].at = text[i];
     }

@@ -77,10 +77,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes first = take(&at, end, pair ? put_alphabet : put_ranks);
     struct bytes merges = pair ? take(&at, end, NULL) : (struct bytes){0};
     struct bytes config = take(&at, end, NULL);
+    struct bytes added = pair ? take(&at, end, NULL) : (struct bytes){0};
     struct tokenizer *tok = mem_take(sizeof *tok);
     const enum gdn_status status =
-        pair ? load_pair(text_of_bytes(&first), text_of_bytes(&merges), text_of_bytes(&config), 0,
-                         tok, &err)
+        pair ? load_pair(text_of_bytes(&first), text_of_bytes(&merges), text_of_bytes(&config),
+                         (struct load_text){added.len ? added.at : NULL, added.len}, 0, tok, &err)
              : load_tiktoken(text_of_bytes(&first), text_of_bytes(&config), 0, tok, &err);
     if (status != err.status || (status == GDN_OK) != (err.text[0] == 0)) abort();
     if (status != GDN_OK && status != GDN_ERR_INPUT && status != GDN_ERR_UNSUPPORTED) abort();
@@ -89,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes_free(&first);
     bytes_free(&merges);
     bytes_free(&config);
+    bytes_free(&added);
     if (mem_counted().live_blocks != live) abort();
     return 0;
 }

@@ -59,7 +59,7 @@ static int close_folder(void **state)
 {
     (void)state;
     static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
-                                        "tiktoken.model", "tokenizer.json"};
+                                        "tiktoken.model", "tokenizer.json", "added_tokens.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) put_file(names[i], NULL, 0);
     bytes_free(&merges);
     return rmdir(folder);
@@ -229,6 +229,49 @@ static void vocab_and_merges(void **state)
     tokenizer_close(tok);
 }
 
+/* Before added_tokens_decoder there was added_tokens.json, and what is special stood in the config. */
+static void added_tokens_of_old(void **state)
+{
+    (void)state;
+    static const char old[] =
+        "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"eos_token\":{\"content\":\"<|im_end|>\","
+        "\"lstrip\":false,\"x\":\"<think>\"},\"pad_token\":null,\"bos_token\":\"<|endoftext|>\","
+        "\"additional_special_tokens\":[\"<|im_start|>\"]}";
+    write_pair(old);
+    put_text("added_tokens.json", "{\"<|im_end|>\": 151645, \"<|endoftext|>\": 151643,"
+             "\"<|im_start|>\": 151644, \"<think>\": 151646}");
+    struct tokenizer *tok = open_tokenizer();
+    assert_int_equal(tokenizer_count(tok), VOCAB + 4);
+    static const char *const texts[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"};
+    for (int i = 0; i < 4; i++) {
+        const int32_t id = tokenizer_find_added(tok, texts[i], strlen(texts[i]));
+        assert_int_equal(id, 151643 + i);
+        assert_int_equal(tokenizer_is_special(tok, id), i < 3);
+    }
+    assert_int_equal(count_wrong(tok, DATA "qwen2.inp", DATA "qwen2.out", 46), 0);
+    tokenizer_close(tok);
+    /* Beside the newer form it adds what that has not; the same once more changes nothing. */
+    put_text("tokenizer_config.json", CONFIG("Qwen2Tokenizer", ""));
+    tok = open_tokenizer();
+    assert_int_equal(tokenizer_count(tok), VOCAB + 4);
+    assert_true(tokenizer_is_special(tok, 151645));
+    tokenizer_close(tok);
+    static const char *const wrong[][2] = {
+        {"[]", "added_tokens.json: byte 1: added tokens: need an object"},
+        {"{\"<x>\":-1}", "the id of an added token: need 0 to 1999999"},
+        {"{\"\":151646}", "an added token of 0 bytes"},
+        {"{\"<x>\":151646", "added_tokens.json: byte "},
+        {"{\"<x>\":151643}", "151643"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct gdn_error err = {0};
+        put_text("added_tokens.json", wrong[i][0]);
+        assert_int_not_equal(tokenizer_open(folder, 0, &tok, &err), GDN_OK);
+        if (!strstr(err.text, wrong[i][1])) fail_msg("%zu: %s", i, err.text);
+    }
+    put_file("added_tokens.json", NULL, 0);
+}
+
 static void ranks(void **state)
 {
     (void)state;
@@ -286,6 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vocab_and_merges),
+        cmocka_unit_test(added_tokens_of_old),
         cmocka_unit_test(ranks),
         cmocka_unit_test(refuses_by_file_and_line),
     };
