@@ -6,7 +6,6 @@
 #include "founding_model.h"
 
 /* The themes of what is still to come. */
-#define FAMILIES "all families (5)"
 #define MODELS "fast CPU models (6)"
 #define ENGINE "engine and command line (7)"
 #define CUDA "CUDA (8)"
@@ -47,7 +46,7 @@ const struct founding founding[] = {
     LATER("S0-20", ENGINE, "2+2 with thinking off: right digit first, no control token"),
     LATER("S0-21", ENGINE, "no collapse into repetition over several hundred tokens"),
     LATER("S0-22", ENGINE, "NLL of the model's own text near the reference, 1,000 places"),
-    LATER("S0-23", ENGINE, "a short answer ends with stop, not with length"),
+    TEST("S0-23", short_answers_stop, "a short answer ends with stop, not with length"),
     LATER("S0-24", QUANTISED, "all weight variants of a model stay coherent"),
     LATER("S0-25", SERVER, "format=json on a bf16 model gives valid JSON"),
     LATER("S0-26", QUANTISED, "missing or per-tensor quantisation overrides load"),
@@ -78,7 +77,7 @@ const struct founding founding[] = {
     TEST("S1-20", types_never_mix, "snapshot keys name the state type, or convert openly"),
     LATER("S2-01", TRAINING, "training reaches the fused path in every layer and family"),
     LATER("S2-02", TRAINING, "the path follows the layer's structure, not a name"),
-    LATER("S2-03", FAMILIES, "SSM mixers with the same parameter names are not taken"),
+    TEST("S2-03", ssm_is_not_taken, "SSM mixers with the same parameter names are not taken"),
     LATER("S2-04", TRAINING, "broken module trees do not crash detection"),
     LATER("S2-05", TRAINING, "modules with their own recurrence are left, one warning"),
     LATER("S2-06", TRAINING, "installing twice is harmless and picks up new modules"),
@@ -193,7 +192,7 @@ const struct founding founding[] = {
     TEST("S4-11", every_family_keeps_its_past, "holds for every family"),
     TEST("S4-12", olmo_keeps_its_past, "both dispatches of OLMo-Hybrid follow"),
     TEST("S4-13", empty_is_zero, "a first call on an empty cache is a prefill from zeros"),
-    LATER("S4-14", FAMILIES, "existing generation tests of the families pass"),
+    TEST("S4-14", families_say_the_same, "existing generation tests of the families pass"),
     TEST("S4-15", padding_is_nothing, "padded batches on a populated cache: as unpadded"),
     PROOFS("S4-16", "packed rows never read a neighbour's tail or state",
            "delta_slots together", "conv_slots together", "delta alone", "conv alone"),

@@ -67,5 +67,7 @@ bool records_are_cut_along_time(void), no_record_no_commit(void), offsets_agree(
 bool batches_commit_apart(void), speculation_costs_entries(void);
 /* founding_families.c */
 bool every_family_follows(void), every_family_keeps_its_past(void), olmo_keeps_its_past(void);
+/* founding_text.c */
+bool ssm_is_not_taken(void), families_say_the_same(void), short_answers_stop(void);
 
 #endif
