@@ -112,6 +112,7 @@ TILE_INLINE void run_row(const struct amx *m, int row, enum dtype dtype)
     call_row(&h->v, at, m->Dv);
     call_row(&h->g, at, h->channel ? m->Dk : 1);
     call_row(&h->beta, at, 1);
+    call_row(&h->o, at, m->Dv); /* stores that miss are served one after another */
 }
 
 /* Errand n of a strip of chunk i: all of them together meet every row of the chunk. */
