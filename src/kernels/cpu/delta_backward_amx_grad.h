@@ -263,18 +263,27 @@ static void load_dout(const struct head *m)
 /* The products; all is inlined, so that sizes in `m` may be constants. */
 TILE_INLINE void back_through(const struct head *m, const struct head *all)
 {
+    const struct delta_args *a = all->a;
+    const int64_t row = all->row, before = row - CHUNK;
+    call_rows(all, a->v->grad, row, all->h);
     run_stage(m, 2, m->vs, multiply_dn, prepare_dn, side_dn);
+    call_rows(all, a->q->grad, row, all->kh);
     if (all->a->v->dtype == DTYPE_F32)
         run_stage(m, 2, m->vs, multiply_du, prepare_du, side_du_f32);
     else
         run_stage(m, 2, m->vs, multiply_du, prepare_du, side_du_bf16);
-    add_rows(all, all->a->v->grad, all->h, all->vs);
+    add_rows(all, a->v->grad, all->h, all->vs);
+    call_rows(all, a->k->grad, row, all->kh);
     make_pairs(all);
+    call_rows(all, a->k, before, all->kh);
     run_stage(m, 2, m->ks, multiply_dq, prepare_dq, side_dq);
-    add_rows(all, all->a->q->grad, all->kh, all->ks);
+    add_rows(all, a->q->grad, all->kh, all->ks);
+    call_rows(all, a->q, before, all->kh);
     for (int i = 0; i < 2 * m->ks; i++) multiply_dk(m, i % 2, i / 2);
-    add_rows(all, all->a->k->grad, all->kh, all->ks);
+    add_rows(all, a->k->grad, all->kh, all->ks);
+    call_rows(all, a->o->grad, before, all->h);
     finish_gates(all);
+    call_rows(all, a->v, before, all->h);
     run_stage(m, m->ks, m->vs, multiply_gradient, prepare_gradient, side_state);
 }
 

@@ -182,10 +182,12 @@ TILE_INLINE struct side prepare_state(const struct head *m, int half, int panel)
 /* The products; all is inlined, so that sizes in `m` may be constants. */
 TILE_INLINE void write_through(const struct head *m, const struct head *all, bool more)
 {
+    call_rows(all, all->a->k, all->row + CHUNK, all->kh);
     if (all->a->v->dtype == DTYPE_F32)
         run_stage(m, 2, m->vs, multiply_w, prepare_w, side_w_f32);
     else
         run_stage(m, 2, m->vs, multiply_w, prepare_w, side_w_bf16);
+    call_rows(all, all->a->v, all->row + CHUNK, all->h);
     run_stage(m, 2, m->vs, multiply_u, prepare_u, side_u);
     if (!more) return;
     pair_columns(m->k_down, m->k_turned, m->ks);
