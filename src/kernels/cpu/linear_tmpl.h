@@ -16,6 +16,8 @@ enum {
     DOT_X = VF_REGISTERS >= 32 ? 6 : VL == 8 ? 3 : 2, /* rows of a tile */
     DOT_W = 4,                                        /* columns of a tile */
     DOT_COLUMNS = 32,                                 /* columns of a panel, and of a share */
+    DOT_LANES = DOT_X * DOT_COLUMNS,                  /* sums of a tile */
+    DOT_AHEAD = 384,                                  /* bytes that a stream asks for ahead */
     DOT_STRETCH = 48                                  /* steps of 16 */
 };
 
@@ -54,19 +56,24 @@ struct dot_weights {
     int64_t K;      /* elements before they end; the last step may have less than 16 */
 };
 
-/* lanes [m][DOT_COLUMNS][16] of a group += x W over `steps`; unless `more`, they begin at 0. On AVX2
+/* Where a tile's sums are: those of row r and column c at at + r * row + c * column. */
+struct dot_lanes {
+    float *at;
+    int64_t row, column;
+};
+
+/* Lanes of a group += x W over `steps`; unless `more`, they begin at 0. On AVX2
  * the two halves of the lanes take turns over the same stretch. m, type and stride are constants. */
 VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride, const float *x,
-                        const struct dot_weights *w, int64_t steps, float *lanes, bool more)
+                        const struct dot_weights *w, int64_t steps, struct dot_lanes lanes, bool more)
 {
     const int64_t whole = w->K / 16 < steps ? w->K / 16 : steps;
-    const int64_t ahead = DOT_W * w->K * (int64_t)dtype_size(type);
     for (int half = 0; half < 16; half += VL) {
         vf sum[DOT_X][DOT_W];
         const float *at = x + half;
         VF_UNROLL for (int r = 0; r < m; r++)
             VF_UNROLL for (int c = 0; c < DOT_W; c++)
-                sum[r][c] = more ? vf_load(lanes + (r * DOT_COLUMNS + c) * 16 + half) : vf_zero();
+                sum[r][c] = more ? vf_load(lanes.at + r * lanes.row + c * lanes.column + half) : vf_zero();
         for (int64_t s = 0; s < whole; s++, at += m * 16) {
             vf one[DOT_X];
             VF_UNROLL for (int r = 0; r < m; r++) one[r] = vf_load(at + r * 16);
@@ -74,7 +81,8 @@ VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride
                 const int64_t i = s * stride + half;
                 const vf wide = row_get(type, w->row[c], i, VL);
                 if (stride == 16 && half == 0)
-                    __builtin_prefetch((const char *)w->row[c] + i * (int64_t)dtype_size(type) + ahead);
+                    __builtin_prefetch((const char *)w->row[c] + i * (int64_t)dtype_size(type) +
+                                       DOT_AHEAD);
                 VF_UNROLL for (int r = 0; r < m; r++) sum[r][c] = vf_fma(one[r], wide, sum[r][c]);
             }
         }
@@ -87,12 +95,12 @@ VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride
             }
         VF_UNROLL for (int r = 0; r < m; r++)
             VF_UNROLL for (int c = 0; c < DOT_W; c++)
-                vf_store(lanes + (r * DOT_COLUMNS + c) * 16 + half, sum[r][c]);
+                vf_store(lanes.at + r * lanes.row + c * lanes.column + half, sum[r][c]);
     }
 }
 
 VF_INLINE void dot_typed(const int m, const float *x, const struct dot_weights *w, int64_t steps,
-                         float *lanes, bool more)
+                         struct dot_lanes lanes, bool more)
 {
     if (w->stride != 16)
         dot_tile(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, more);
@@ -105,7 +113,7 @@ VF_INLINE void dot_typed(const int m, const float *x, const struct dot_weights *
 }
 
 static void dot_group(int m, const float *x, const struct dot_weights *w, int64_t steps,
-                      float *lanes, bool more)
+                      struct dot_lanes lanes, bool more)
 {
     if (m == 1) dot_typed(1, x, w, steps, lanes, more);
     if (m == 2) dot_typed(2, x, w, steps, lanes, more);
@@ -116,16 +124,16 @@ static void dot_group(int m, const float *x, const struct dot_weights *w, int64_
 
 /* The lanes meet: columns n.. of a tile go to their rows of y. */
 static void dot_leave(const struct product *p, int64_t tile, int64_t n, int64_t columns,
-                      const float *lanes)
+                      struct dot_lanes lanes)
 {
     const int64_t rows = p->rows - tile * DOT_X;
-    for (int64_t r = 0; r < rows && r < DOT_X; r++, lanes += DOT_COLUMNS * 16) {
-        float out[DOT_COLUMNS];
+    for (int64_t r = 0; r < rows && r < DOT_X; r++) {
+        float out[DOT_LANES];
         for (int64_t c = 0; c < columns; c += 16) {
             struct vf16 sum[16];
             VF_UNROLL for (int j = 0; j < 16; j++)
                 VF_UNROLL for (int v = 0; v < VF16; v++)
-                    sum[j].part[v] = vf_load(lanes + (c + j) * 16 + v * VL);
+                    sum[j].part[v] = vf_load(lanes.at + r * lanes.row + (c + j) * 16 + v * VL);
             sums16(out + c, sum);
         }
         char *y = p->y[tile * DOT_X + r];
@@ -162,49 +170,94 @@ static struct dot_weights dot_of_panel(const float *panel, int64_t group, int64_
     return w;
 }
 
-/* A group where it lies; through the panel if its rows are not of one type that vectors read. */
-static struct dot_weights dot_of_rows(float *panel, const struct linear *w, int64_t n,
-                                      int64_t columns, int64_t steps)
+/* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on, where they lie; through the panel if
+ * they are not of one type that vectors read. */
+static struct dot_weights dot_of_rows(float *panel, const struct linear *w, int64_t n, int64_t apart,
+                                      int64_t end, int64_t steps)
 {
     struct dot_weights rows = {.stride = 16, .K = w->K};
+    enum dtype type[DOT_W];
     for (int c = 0; c < DOT_W; c++) {
-        enum dtype type;
-        rows.row[c] = linear_weight_row(w, n + (c < columns ? c : columns - 1), &type);
-        if (c > 0 && type != rows.type) type = DTYPE_COUNT;
-        rows.type = type;
+        const int64_t at = n + c * apart;
+        rows.row[c] = linear_weight_row(w, at < end ? at : end - 1, &type[c]);
+        rows.type = c > 0 && type[c] != rows.type ? DTYPE_COUNT : type[c];
     }
     if (dot_readable(rows.type)) return rows;
-    dot_fill(panel, w, n, columns < DOT_W ? columns : DOT_W, steps);
+    for (int c = 0; c < DOT_W; c++)
+        panel_row(panel + c * 16, 16 * DOT_W, type[c], rows.row[c], 0, w->K);
     return dot_of_panel(panel, 0, steps, 0);
 }
 
-/* One tile of x, all there is: weights stream by. */
+/* One tile of x, all there is: weights stream by, DOT_W streams side by side. */
 static void dot_stream(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
 {
-    for (int64_t c = 0; c < columns; c += DOT_W) {
-        const struct dot_weights w = dot_of_rows(panel, d->p->w, n + c, columns - c, d->steps);
-        dot_group(dot_rows(d->p->rows), d->x, &w, d->steps, lanes + c * 16, false);
+    const int m = dot_rows(d->p->rows);
+    const int64_t wide = DOT_LANES / m / 16 * 16;
+    for (int64_t c = 0; c < columns; c += wide) {
+        const int64_t some = columns - c < wide ? columns - c : wide, apart = (some + DOT_W - 1) / DOT_W;
+        const struct dot_lanes all = {lanes, wide * 16, apart * 16};
+        for (int64_t i = 0; i < apart; i++) {
+            const struct dot_weights w = dot_of_rows(panel, d->p->w, n + c + i, apart, n + c + some,
+                                                     d->steps);
+            const struct dot_lanes to = {lanes + i * 16, all.row, all.column};
+            dot_group(m, d->x, &w, d->steps, to, false);
+        }
+        dot_leave(d->p, 0, n + c, some, all);
     }
-    dot_leave(d->p, 0, n, columns, lanes);
+}
+
+/* The weights of the next panel, asked for bit by bit while one is used. */
+struct dot_next {
+    const char *at;
+    int64_t lines; /* at a time */
+};
+
+static struct dot_next dot_next(const struct dots *d, int64_t n)
+{
+    enum dtype type;
+    if (n >= d->p->first + d->p->columns) return (struct dot_next){0};
+    const char *row = linear_weight_row(d->p->w, n, &type);
+    const int64_t bytes = DOT_COLUMNS * d->p->w->K * (int64_t)dtype_size(type);
+    const int64_t stretches = (d->steps + DOT_STRETCH - 1) / DOT_STRETCH;
+    const int64_t times = dots_tiles(d->p) * stretches * (DOT_COLUMNS / DOT_W);
+    return (struct dot_next){row, (bytes / 64 + times - 1) / times};
+}
+
+VF_INLINE void dot_ask(struct dot_next *next)
+{
+    for (int64_t i = 0; i < next->lines; i++, next->at += 64) __builtin_prefetch(next->at, 0, 2);
 }
 
 /* All tiles of x by one panel. */
 static void dot_panel(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
 {
     const struct product *p = d->p;
+    const int64_t stretch = 16 * DOT_STRETCH;
+    const struct dot_lanes all = {lanes, DOT_COLUMNS * 16, 16};
+    struct dot_next next = dot_next(d, n + columns);
     dot_fill(panel, p->w, n, columns, d->steps);
     for (int64_t tile = 0; tile < dots_tiles(p); tile++) {
         const float *x = d->x + tile * DOT_X * d->steps * 16;
         const int64_t left = p->rows - tile * DOT_X;
         const int m = dot_rows(left < DOT_X ? left : DOT_X);
-        for (int64_t s = 0; s < d->steps; s += DOT_STRETCH) {
+        for (int64_t s = 0; s < d->steps; s += DOT_STRETCH, x += m * stretch) {
             const int64_t steps = d->steps - s < DOT_STRETCH ? d->steps - s : DOT_STRETCH;
             for (int64_t g = 0; g * DOT_W < columns; g++) {
                 const struct dot_weights w = dot_of_panel(panel, g, d->steps, s);
-                dot_group(m, x + s * m * 16, &w, steps, lanes + g * DOT_W * 16, s > 0);
+                const struct dot_lanes to = {lanes + g * DOT_W * 16, all.row, all.column};
+                dot_ask(&next);
+                dot_group(m, x, &w, steps, to, s > 0);
             }
         }
-        dot_leave(p, tile, n, columns, lanes);
+        dot_leave(p, tile, n, columns, all);
+    }
+}
+
+static void dot_panels(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
+{
+    for (int64_t c = 0; c < columns; c += DOT_COLUMNS) {
+        const int64_t left = columns - c;
+        dot_panel(d, n + c, left < DOT_COLUMNS ? left : DOT_COLUMNS, lanes, panel);
     }
 }
 
@@ -214,11 +267,14 @@ static void dots_run(void *context, int64_t begin, int64_t end, int thread)
     float *lanes = job->work.data + thread * job->work.stride;
     float *panel = lanes + DOT_X * DOT_COLUMNS * 16;
     const struct dots *d = job->list;
-    for (int64_t unit = begin; unit < end; unit++) {
+    for (int64_t unit = begin; unit < end;) {
         while (unit >= d->first_unit + dots_units(d->p)) d++;
-        const int64_t c = (unit - d->first_unit) * DOT_COLUMNS, left = d->p->columns - c;
-        const int64_t columns = left < DOT_COLUMNS ? left : DOT_COLUMNS;
-        (d->p->rows <= DOT_X ? dot_stream : dot_panel)(d, d->p->first + c, columns, lanes, panel);
+        const int64_t last = d->first_unit + dots_units(d->p), next = last < end ? last : end;
+        const int64_t from = (unit - d->first_unit) * DOT_COLUMNS;
+        const int64_t to = (next - d->first_unit) * DOT_COLUMNS, all = d->p->columns;
+        (d->p->rows <= DOT_X ? dot_stream : dot_panels)(d, d->p->first + from,
+                                                        (to < all ? to : all) - from, lanes, panel);
+        unit = next;
     }
 }
 
