@@ -53,7 +53,14 @@ static const struct axis axes[] = {
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(K, 1, 3, 7), AXIS(N, 1, 4),
                                      AXIS(option, 0, 1, 3, 5)};
 static const struct shape lines[] = {{.T = 3, .K = 1024, .N = 70, .weight = DTYPE_BF16},
-                                     {.T = 1, .K = 3584, .N = 33, .weight = DTYPE_BF16}};
+                                     {.T = 1, .K = 3584, .N = 33, .weight = DTYPE_BF16},
+                                     {.T = 130, .K = 520, .N = 70, .act = DTYPE_BF16,
+                                      .weight = DTYPE_BF16, .option = 2},
+                                     {.T = 75, .K = 781, .N = 133, .weight = DTYPE_BF16},
+                                     {.T = 40, .K = 800, .N = 50, .act = DTYPE_BF16,
+                                      .weight = DTYPE_F16, .option = 3},
+                                     {.T = 515, .K = 300, .N = 33, .act = DTYPE_BF16,
+                                      .weight = DTYPE_BF16}};
 static const struct shape bench[] = {{.T = 1, .K = 1024, .N = 3584, .weight = DTYPE_BF16},
                                      {.T = 16, .K = 1024, .N = 1024, .weight = DTYPE_BF16},
                                      {.T = 128, .K = 1024, .N = 1024, .weight = DTYPE_BF16}};

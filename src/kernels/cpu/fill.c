@@ -2,7 +2,7 @@
 #include "base/cpu.h"
 #include "kernels/cpu/cpu.h"
 
-/* What the chunk form of delta takes. Its tests also run it on tiles in plain C (tile.h). */
+/* What kernels on tiles take. Their tests also run them on tiles in plain C (tile.h). */
 #ifdef GDN_TILE_EMULATED
 enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 };
 #else
@@ -62,7 +62,12 @@ void cpu_fill(struct device *device, uint32_t flags)
     if (flags & CPU_AVX512) {
         FILL_ISA(_avx512);
     }
-    if ((flags & TILES) == TILES) forward[OP_DELTA] = cpu_delta_forward_amx;
+    if ((flags & TILES) == TILES) {
+        forward[OP_DELTA] = cpu_delta_forward_amx;
+        forward[OP_LINEAR] = cpu_linear_forward_amx;
+        forward[OP_LINEAR_CE] = cpu_linear_ce_forward_amx;
+        forward[OP_EXPERTS] = cpu_experts_forward_amx;
+    }
     if ((flags & TILES) == TILES && flags & CPU_AMX)
         backward[OP_DELTA] = cpu_delta_backward_amx;
 }

@@ -1,0 +1,360 @@
+/* linear_amx.c: products x W^T on AMX tiles. docs/kernels/linear.md.
+ *
+ * W is the A operand, 16 of its rows by 32 k; x is packed into B tiles, 16 of its columns wide
+ * (linear_amx_rows.h); C is [16 n][16 columns of x]. The sum of an output is one chain of tile
+ * products, k ascending from 0, whichever of the three forms makes it: sums that wait in memory are
+ * as exact as in a tile, and columns do not meet.
+ *
+ *     up to 1 tile of x     4 groups of 16 rows of W stream by side by side, each through all of K
+ *     up to 4 tiles         a group streams by, for 4 tiles at once
+ *     more                  a panel of 64 rows of W by some 200 k in L1, x from L2, sums in L2
+ *
+ * Weights that tiles cannot read go to the vector product: a list is cut where the type changes. */
+#include "kernels/cpu/linear_amx_rows.h"
+
+#ifndef LINEAR_PART
+#define LINEAR_PART 7
+#endif
+#ifndef LINEAR_STRIPS
+#define LINEAR_STRIPS 2
+#endif
+
+enum {
+    GROUPS = 4,                     /* of 16 columns: a strip */
+    STRIP_COLUMNS = GROUPS * TILE_ROWS,
+    PART_STEPS = LINEAR_PART,       /* of a panel: with x from L2 and what follows, 3/4 of L1 */
+    STRIPS = LINEAR_STRIPS          /* that share a part of x while it is in L2 */
+};
+
+/* A product as its x was packed: [tile][step][TILE_SIZE]. */
+struct tiled {
+    const struct product *p;
+    char *x;
+    int64_t steps, tiles;           /* of 32 in K; of 16 columns */
+    int parts;                      /* columns of a row */
+    int64_t first_unit, first_strip; /* of this product, counted over the list */
+};
+
+struct tiled_job {
+    struct tiled *list;
+    struct cpu_work_rows work; /* panel, sums */
+};
+
+static inline int64_t units_of(const struct product *p)
+{
+    return (p->rows + UNIT_ROWS - 1) / UNIT_ROWS;
+}
+static inline int64_t strips_of(const struct product *p)
+{
+    return (p->columns + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
+}
+
+/* ---- tile products ------------------------------------------------------------------------------ */
+
+/* C tiles 0..3 += W x over some steps, GROUPS groups of W and one tile of x. A tile 5, 6, 7, 5. */
+TILE_INLINE void dp_groups(const struct tiles_of_w *w, const char *x, int64_t steps)
+{
+    size_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE) {
+        tile_load(4, x, TILE_BYTES);
+        tile_load(5, w[0].at + a0, w[0].stride), tile_dp(0, 5, 4);
+        tile_load(6, w[1].at + a1, w[1].stride), tile_dp(1, 6, 4);
+        tile_load(7, w[2].at + a2, w[2].stride), tile_dp(2, 7, 4);
+        tile_load(5, w[3].at + a3, w[3].stride), tile_dp(3, 5, 4);
+        a0 += w[0].step, a1 += w[1].step, a2 += w[2].step, a3 += w[3].step;
+    }
+}
+
+/* The same, with what lies a group further asked for: as long a piece of memory as 16 rows are. */
+TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t steps)
+{
+    enum { LINE = 64 };
+    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE) {
+        tile_load(4, x, TILE_BYTES);
+        for (int g = 0; g < GROUPS; g++)
+            for (int i = 0; i < TILE_SIZE; i += LINE)
+                __builtin_prefetch(w[g].at + (steps + s) * TILE_SIZE + i, 0, 2);
+        const size_t at = (size_t)s;
+        tile_load(5, w[0].at + at * w[0].step, w[0].stride), tile_dp(0, 5, 4);
+        tile_load(6, w[1].at + at * w[1].step, w[1].stride), tile_dp(1, 6, 4);
+        tile_load(7, w[2].at + at * w[2].step, w[2].stride), tile_dp(2, 7, 4);
+        tile_load(5, w[3].at + at * w[3].step, w[3].stride), tile_dp(3, 5, 4);
+    }
+}
+
+/* One group of W, four tiles of x, `tile` bytes apart. */
+TILE_INLINE void dp_tiles(const struct tiles_of_w *w, const char *x, size_t tile, int64_t steps)
+{
+    enum { LINE = 64 };
+    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE) {
+        tile_load(4, w->at + (size_t)s * w->step, w->stride);
+        for (int i = 0; i < TILE_SIZE; i += LINE)
+            __builtin_prefetch(w->at + (steps + s) * TILE_SIZE + i, 0, 2);
+        tile_load(5, x, TILE_BYTES), tile_dp(0, 4, 5);
+        tile_load(6, x + tile, TILE_BYTES), tile_dp(1, 4, 6);
+        tile_load(7, x + 2 * tile, TILE_BYTES), tile_dp(2, 4, 7);
+        tile_load(5, x + 3 * tile, TILE_BYTES), tile_dp(3, 4, 5);
+    }
+}
+
+TILE_INLINE void sums_zero(void) { tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3); }
+
+TILE_INLINE void sums_load(const char *at)
+{
+    tile_load(0, at, TILE_BYTES), tile_load(1, at + TILE_SIZE, TILE_BYTES);
+    tile_load(2, at + 2 * TILE_SIZE, TILE_BYTES), tile_load(3, at + 3 * TILE_SIZE, TILE_BYTES);
+}
+
+TILE_INLINE void sums_store(char *at)
+{
+    tile_store(0, at, TILE_BYTES), tile_store(1, at + TILE_SIZE, TILE_BYTES);
+    tile_store(2, at + 2 * TILE_SIZE, TILE_BYTES), tile_store(3, at + 3 * TILE_SIZE, TILE_BYTES);
+}
+
+/* ---- few rows ----------------------------------------------------------------------------------- */
+
+/* Where the tiles of columns n.. are: in place, or copied to `room`. */
+static struct tiles_of_w group_tiles(const struct tiled *d, int64_t n, int64_t columns, char *room)
+{
+    struct tiles_of_w w;
+    if (tiles_in_place(&w, d->p->w, n, columns)) return w;
+    panel_tiles(room, TILE_SIZE, d->p->w, n, columns < TILE_ROWS ? columns : TILE_ROWS, 0, d->steps);
+    return (struct tiles_of_w){room, TILE_SIZE, TILE_BYTES};
+}
+
+/* Columns n .. of a unit, whose sums lie `tile` bytes apart. */
+static void leave(const struct tiled *d, int64_t unit, const char *sums, size_t tile, int64_t n,
+                  int64_t columns)
+{
+    const struct product *p = d->p;
+    const int64_t first = unit * UNIT_ROWS, left = p->rows - first;
+    leave_unit(sums, tile, d->parts, left < UNIT_ROWS ? left : UNIT_ROWS, p->y + first,
+               (size_t)(n - p->y_first) * dtype_size(p->y_type), p->y_type,
+               columns < TILE_ROWS ? columns : TILE_ROWS);
+}
+
+/* One tile of x. Columns n.. are cut into GROUPS parts, and a group of each is taken at a time: so
+ * each part is one long stream. */
+static void run_streams(const struct tiled *d, int64_t n, int64_t columns, char *room, char *sums)
+{
+    const int64_t groups = (columns + TILE_ROWS - 1) / TILE_ROWS, end = n + columns;
+    const int64_t apart = (groups + GROUPS - 1) / GROUPS;
+    for (int64_t i = 0; i < apart; i++) {
+        struct tiles_of_w w[GROUPS];
+        int64_t at[GROUPS];
+        for (int g = 0; g < GROUPS; g++) {
+            at[g] = n + (g * apart + i) * TILE_ROWS;
+            char *own = room + g * d->steps * TILE_SIZE;
+            w[g] = g > 0 && at[g] >= end ? w[0] : group_tiles(d, at[g], end - at[g], own);
+        }
+        sums_zero();
+        dp_stream(w, d->x, d->steps);
+        sums_store(sums);
+        for (int g = 0; g < GROUPS; g++)
+            if (at[g] < end) leave(d, 0, sums + g * TILE_SIZE, TILE_SIZE, at[g], end - at[g]);
+    }
+}
+
+/* Two to four tiles of x; the sums of those that there are not are made and left. */
+static void run_groups(const struct tiled *d, int64_t n, int64_t columns, char *room, char *sums)
+{
+    const size_t tile = (size_t)d->steps * TILE_SIZE;
+    for (int64_t c = 0; c < columns; c += TILE_ROWS) {
+        const struct tiles_of_w w = group_tiles(d, n + c, columns - c, room);
+        sums_zero();
+        dp_tiles(&w, d->x, tile, d->steps);
+        sums_store(sums);
+        for (int64_t u = 0; u < units_of(d->p); u++)
+            leave(d, u, sums + u * d->parts * TILE_SIZE, TILE_SIZE, n + c, columns - c);
+    }
+}
+
+/* ---- many rows ---------------------------------------------------------------------------------- */
+
+/* The weights of the strips that follow, asked for line by line while these are at work. */
+struct errand {
+    const char *at;
+    int64_t lines; /* at a time */
+};
+
+static struct errand errand_to(const struct tiled *d, int64_t n, int64_t columns, int64_t times)
+{
+    enum dtype type;
+    if (n >= d->p->first + d->p->columns) return (struct errand){0};
+    const char *at = linear_weight_row(d->p->w, n, &type);
+    const int64_t bytes = columns * d->p->w->K * (int64_t)dtype_size(type);
+    return (struct errand){at, (bytes / 64 + times - 1) / times};
+}
+
+TILE_INLINE void errand_on(struct errand *e)
+{
+    for (int64_t i = 0; i < e->lines; i++, e->at += 64) __builtin_prefetch(e->at, 0, 2);
+}
+
+/* One strip, steps first.. of K, all tiles of x. Sums: [tile][GROUPS][TILE_SIZE]. */
+static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t first, int64_t steps,
+                     char *panel, char *sums, struct errand *errand)
+{
+    struct tiles_of_w w[GROUPS];
+    for (int64_t g = 0; g < GROUPS; g++) {
+        const int64_t left = columns - g * TILE_ROWS;
+        w[g] = (struct tiles_of_w){panel + g * TILE_SIZE, GROUPS * TILE_SIZE, TILE_BYTES};
+        panel_tiles(panel + g * TILE_SIZE, w[g].step, d->p->w, n + g * TILE_ROWS,
+                    left < 0 ? 0 : left < TILE_ROWS ? left : TILE_ROWS, first, steps);
+    }
+    for (int64_t t = 0; t < d->tiles; t++, sums += GROUPS * TILE_SIZE) {
+        const char *x = d->x + (t * d->steps + first) * TILE_SIZE;
+        errand_on(errand);
+        if (first == 0)
+            sums_zero();
+        else
+            sums_load(sums);
+        dp_groups(w, x, steps);
+        sums_store(sums);
+        if (first + steps < d->steps || (t + 1 < d->tiles && (t + 1) % d->parts != 0)) continue;
+        const int64_t unit = t / d->parts;
+        const char *of = sums - (t - unit * d->parts) * GROUPS * TILE_SIZE;
+        for (int64_t g = 0; g * TILE_ROWS < columns; g++)
+            leave(d, unit, of + g * TILE_SIZE, GROUPS * TILE_SIZE, n + g * TILE_ROWS,
+                  columns - g * TILE_ROWS);
+    }
+}
+
+static void run_strips(const struct tiled *d, int64_t n, int64_t columns, char *panel, char *sums)
+{
+    const int64_t parts = (d->steps + PART_STEPS - 1) / PART_STEPS;
+    const int64_t all = STRIPS * STRIP_COLUMNS, strip_sums = d->tiles * GROUPS * TILE_SIZE;
+    for (int64_t begin = 0; begin < columns; begin += all) {
+        const int64_t end = begin + all < columns ? begin + all : columns;
+        struct errand errand = errand_to(d, n + end, all, parts * STRIPS * d->tiles);
+        for (int64_t i = 0; i < parts; i++) {
+            const int64_t first = d->steps * i / parts, steps = d->steps * (i + 1) / parts - first;
+            for (int64_t c = begin; c < end; c += STRIP_COLUMNS)
+                run_part(d, n + c, end - c < STRIP_COLUMNS ? end - c : STRIP_COLUMNS, first, steps,
+                         panel, sums + (c - begin) / STRIP_COLUMNS * strip_sums, &errand);
+        }
+    }
+}
+
+/* ---- a call ------------------------------------------------------------------------------------- */
+
+static void tiled_run(void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct tiled_job *job = context;
+    char *panel = (char *)(job->work.data + thread * job->work.stride);
+    const struct tiled *d = job->list;
+    tile_open();
+    for (int64_t strip = begin; strip < end;) {
+        while (strip >= d->first_strip + strips_of(d->p)) d++;
+        const int64_t last = d->first_strip + strips_of(d->p), next = last < end ? last : end;
+        const int64_t from = (strip - d->first_strip) * STRIP_COLUMNS, all = d->p->columns;
+        const int64_t to = (next - d->first_strip) * STRIP_COLUMNS;
+        const int64_t n = d->p->first + from, columns = (to < all ? to : all) - from;
+        char *sums = panel + GROUPS * TILE_SIZE * (d->tiles > GROUPS ? PART_STEPS : d->steps);
+        (d->tiles == 1 ? run_streams : d->tiles <= GROUPS ? run_groups : run_strips)(d, n, columns,
+                                                                                     panel, sums);
+        strip = next;
+    }
+    tile_close();
+}
+
+static void tiled_enter(void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct tiled_job *job = context;
+    const struct tiled *d = job->list;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        while (i >= d->first_unit + units_of(d->p)) d++;
+        const struct product *p = d->p;
+        const int64_t unit = i - d->first_unit, first = unit * UNIT_ROWS, left = p->rows - first;
+        const size_t tile = (size_t)d->steps * TILE_SIZE;
+        char *to = d->x + (size_t)(unit * d->parts) * tile;
+        for (int64_t s = 0; s < d->steps; s++, to += TILE_SIZE)
+            enter_unit(to, tile, p->x_type, p->x + first, left < UNIT_ROWS ? left : UNIT_ROWS, s,
+                       p->w->K);
+    }
+}
+
+/* A list of products all of whose weights tiles can read. */
+static bool run_tiled(struct device *device, struct arena *scratch, const struct product *list,
+                      int64_t count)
+{
+    struct tiled_job job = {.list = arena_take(scratch, (size_t)count * sizeof *job.list)};
+    int64_t units = 0, strips = 0, bytes = 0;
+    for (int64_t i = 0; i < count && job.list; i++) {
+        const struct product *p = &list[i];
+        struct tiled *d = &job.list[i];
+        *d = (struct tiled){.p = p, .steps = (p->w->K + TILE_K - 1) / TILE_K,
+                            .parts = parts_of(p->x_type), .first_unit = units, .first_strip = strips};
+        d->tiles = (p->rows * d->parts + TILE_ROWS - 1) / TILE_ROWS;
+        units += units_of(p), strips += strips_of(p);
+        const bool many = d->tiles > GROUPS;
+        const int64_t room = many || d->tiles == 1 ? d->tiles : GROUPS;
+        const int64_t panel = many ? PART_STEPS : d->steps;
+        const int64_t work = GROUPS * TILE_SIZE * (panel + (many ? STRIPS * d->tiles : 1));
+        d->x = arena_take(scratch, (size_t)(room * d->steps * TILE_SIZE));
+        bytes = work > bytes ? work : bytes;
+    }
+    job.work = cpu_take_rows(device, scratch, bytes / (int64_t)sizeof(float));
+    if (scratch->failed) return false;
+    pool_run(device->pool, units, 1, tiled_enter, &job);
+    pool_run(device->pool, strips, 1, tiled_run, &job);
+    return true;
+}
+
+/* Columns n.. of a product that are all tiles', or none: where they end. */
+static int64_t run_of_columns(const struct product *p, int64_t n, bool *tiles)
+{
+    const int64_t end = p->first + p->columns;
+    const struct linear_part *part = linear_part_of(p->w, n);
+    *tiles = panel_takes(part->w->dtype);
+    while (part->row + part->rows < end && panel_takes(part[1].w->dtype) == *tiles) part++;
+    return part->row + part->rows < end ? part->row + part->rows : end;
+}
+
+/* The products of a list that are tiles', or that are not; NULL where only counting. */
+static int64_t cut(const struct product *list, int64_t count, bool tiles, struct product *to)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t n = list[i].first, end; n < list[i].first + list[i].columns; n = end) {
+            bool are;
+            end = run_of_columns(&list[i], n, &are);
+            if (are != tiles) continue;
+            if (to) to[found] = list[i], to[found].first = n, to[found].columns = end - n;
+            found++;
+        }
+    return found;
+}
+
+bool product_run_amx(struct device *device, struct arena *scratch, const struct product *list,
+                     int64_t count)
+{
+    const size_t mark = arena_mark(scratch);
+    bool room = true;
+    for (int tiles = 0; tiles < 2 && room; tiles++) {
+        const int64_t some = cut(list, count, tiles, NULL);
+        if (some == 0) continue;
+        struct product *part = arena_take(scratch, (size_t)some * sizeof *part);
+        if (!part) return false;
+        cut(list, count, tiles, part);
+        room = (tiles ? run_tiled : product_run_avx512)(device, scratch, part, some);
+        arena_release(scratch, mark);
+    }
+    return room;
+}
+
+void cpu_linear_forward_amx(struct device *device, struct arena *scratch, const void *args)
+{
+    linear_forward_with(product_run_amx, device, scratch, args);
+}
+
+void cpu_linear_ce_forward_amx(struct device *device, struct arena *scratch, const void *args)
+{
+    linear_ce_forward_with(product_run_amx, device, scratch, args);
+}
+
+void cpu_experts_forward_amx(struct device *device, struct arena *scratch, const void *args)
+{
+    experts_forward_with(product_run_amx, device, scratch, args);
+}

@@ -1,0 +1,66 @@
+/* linear_amx_panel.h: weights of any type as A tiles of bf16: 16 rows of W by 32 of its k.
+ *
+ * The one place of the tile product that knows how weights are stored. */
+#ifndef KERNELS_CPU_LINEAR_AMX_PANEL_H
+#define KERNELS_CPU_LINEAR_AMX_PANEL_H
+
+#include "kernels/cpu/delta_amx_pack.h"
+#include "kernels/cpu/linear.h"
+
+enum { TILE_K = 32 };
+
+/* Where the A tiles of 16 rows of W are: that of step s at at + s * step, its rows `stride` bytes
+ * apart. */
+struct tiles_of_w {
+    const char *at;
+    size_t step, stride;
+};
+
+/* Whether rows of this type can become tiles; others go to the vector product. */
+static inline bool panel_takes(enum dtype type) { return type == DTYPE_BF16; }
+
+/* Steps first .. first + steps - 1 of a row: 64 bytes each, `step` bytes apart; from K on 0. */
+static inline void panel_row_tiles(char *to, size_t step, enum dtype type, const void *row,
+                                   int64_t K, int64_t first, int64_t steps)
+{
+    const uint16_t *half = row;
+    GDN_CHECK(type == DTYPE_BF16, "tiles of %s", dtype_name(type));
+    for (int64_t s = first; s < first + steps; s++, to += step) {
+        const int64_t left = K - s * TILE_K;
+        const __mmask32 some = left >= TILE_K ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
+        _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(some, half + s * TILE_K));
+    }
+}
+
+/* Rows n .. n + rows - 1, the rest of the 16 is 0. */
+static inline void panel_tiles(char *to, size_t step, const struct linear *w, int64_t n,
+                               int64_t rows, int64_t first, int64_t steps)
+{
+    for (int64_t r = 0; r < TILE_ROWS; r++, to += TILE_BYTES) {
+        enum dtype type;
+        if (r >= rows) {
+            for (int64_t s = 0; s < steps; s++) memset(to + (size_t)s * step, 0, TILE_BYTES);
+            continue;
+        }
+        const void *row = linear_weight_row(w, n + r, &type);
+        panel_row_tiles(to, step, type, row, w->K, first, steps);
+    }
+}
+
+/* Columns n .. n + 15 as they lie, if tiles can read them there. */
+static inline bool tiles_in_place(struct tiles_of_w *tiles, const struct linear *w, int64_t n,
+                                  int64_t rows)
+{
+    const struct linear_part *part = linear_part_of(w, n);
+    const struct tensor *t = part->w;
+    const int64_t row = part->from + n - part->row;
+    if (rows < TILE_ROWS || n + TILE_ROWS > part->row + part->rows || w->K % TILE_K != 0 ||
+        t->dtype != DTYPE_BF16)
+        return false;
+    const char *at = cpu_row(t, row), *last = cpu_row(t, row + TILE_ROWS - 1);
+    const int64_t stride = t->rank > 1 ? 2 * t->stride[t->rank - 2] : 0;
+    *tiles = (struct tiles_of_w){at, TILE_BYTES, (size_t)stride};
+    return last - at == (TILE_ROWS - 1) * stride;
+}
+
+#endif
