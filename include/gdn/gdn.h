@@ -51,6 +51,8 @@ struct gdn_options {
     int sessions;        /* how many can live at once; 1 by default */
     int32_t context;     /* most tokens of one session; 0: what the model was made for */
     bool speculate;      /* keep room for drafts (gdn_session_draft) */
+    int64_t prefix_bytes; /* most memory for states that gdn_session_sync keeps for later, taken as
+                             they come; 1 GiB by default, 0: none are kept */
 };
 
 GDN_API struct gdn_options gdn_options_default(void);
@@ -122,6 +124,13 @@ enum {
 GDN_API enum gdn_status gdn_tokenize(const gdn_model *model, const char *text, size_t len,
                                      unsigned flags, int32_t *ids, size_t *n,
                                      struct gdn_error *err);
+
+/* The text of ids: whole code points, as gdn_decoder makes them one by one. At most *n bytes, as
+ * gdn_tokenize, and no zero behind them. skip_special: without tokens such as <|im_end|>. Ids that
+ * are no token give nothing. */
+GDN_API enum gdn_status gdn_detokenize(const gdn_model *model, const int32_t *ids, size_t count,
+                                       bool skip_special, char *text, size_t *n,
+                                       struct gdn_error *err);
 
 /* The tokens of a chat, by the chat template of the model (chat_template.jinja or
  * tokenizer_config.json; a model without one: ChatML). Text of messages and tools never becomes a
@@ -195,6 +204,10 @@ GDN_API int32_t gdn_session_position(const gdn_session *session);
 /* Appends tokens and keeps the distribution after the last one. */
 GDN_API enum gdn_status gdn_session_feed(gdn_session *session, const int32_t *ids, size_t n,
                                          struct gdn_error *err);
+/* The logits behind the last token, one for each of gdn_model_info.vocab rows: that token is taken
+ * back and runs again, to the same bits. If that fails, it is missing. */
+GDN_API enum gdn_status gdn_session_logits(gdn_session *session, float *logits,
+                                           struct gdn_error *err);
 /* How many tokens gdn_session_rewind can take back now (0..31). */
 GDN_API int32_t gdn_session_rewindable(const gdn_session *session);
 /* As if the last n tokens had never come. The kept distribution is dropped: feed before sampling. */
@@ -205,6 +218,54 @@ GDN_API enum gdn_status gdn_session_fork(const gdn_session *session, gdn_session
 
 /* What the session was fed: gdn_session_position ids, valid until the next call. */
 GDN_API const int32_t *gdn_session_tokens(const gdn_session *session);
+
+/* ---- whole lists of tokens ------------------------------------------------------------------------- */
+
+enum gdn_reuse {
+    GDN_REUSE_NOTHING,
+    GDN_REUSE_SESSION, /* what the session held, tokens behind it taken back */
+    GDN_REUSE_KEPT     /* a state kept by this or another session of the model */
+};
+enum gdn_reuse_limit {
+    GDN_LIMIT_NONE,    /* all was there, the distribution too */
+    GDN_LIMIT_LAST,    /* all was there, but the last token ran again for its distribution */
+    GDN_LIMIT_DIFFERS, /* nothing that is known goes on as the list does */
+    GDN_LIMIT_NOT_KEPT /* tokens up to `agreed` are known, but no state was kept so far on */
+};
+struct gdn_synced {
+    int32_t reused, computed; /* tokens of the list; together all of them, unless stopped */
+    int32_t agreed;           /* tokens that agree with something known; at least `reused` */
+    enum gdn_reuse from;
+    enum gdn_reuse_limit limit;
+    bool stopped; /* by go_on: the session stands behind reused + computed tokens */
+};
+struct gdn_sync_options {
+    /* Where the list may be taken up again later: numbers of tokens, in any order. Begins of
+     * messages and thoughts are found without, by the tokens of the chat template. */
+    const int32_t *marks;
+    size_t mark_count;
+    /* Called before each piece of at most 512 tokens: false stops there. `done` of `all` tokens are
+     * part of the session. False at once: only what is there is reused. */
+    bool (*go_on)(void *context, int32_t done, int32_t all);
+    void *context;
+};
+/* The session becomes that of these n tokens, with the distribution behind the last one, as if they
+ * had been fed to an empty one: the same bits when exact. What can be reused is not computed: of the
+ * session itself up to 16 tokens back, and of states that were kept at begins of messages and
+ * thoughts, at marks, at the end of each list, and every 256 tokens (1k, 4k further back), as many
+ * as options.prefix_bytes holds. A stopped or failed sync keeps what it has computed. A session
+ * that an earlier step made unusable is usable again. `options` and `done` may be NULL. */
+GDN_API enum gdn_status gdn_session_sync(gdn_session *session, const int32_t *ids, size_t n,
+                                         const struct gdn_sync_options *options,
+                                         struct gdn_synced *done, struct gdn_error *err);
+/* Keeps the state of now for later lists: it may be lost again when the budget is needed. */
+GDN_API enum gdn_status gdn_session_keep(gdn_session *session, struct gdn_error *err);
+
+struct gdn_prefix_info {
+    int32_t states;        /* kept now */
+    int64_t bytes, budget; /* pages of keys and values that several hold count once */
+};
+GDN_API void gdn_model_prefixes(const gdn_model *model, struct gdn_prefix_info *info);
 
 /* ---- put aside and taken up again ------------------------------------------------------------------ */
 

@@ -6,8 +6,10 @@
 #include "gdn/gdn.h"
 #include "run/engine.h"
 #include "state/file.h"
+#include "state/prefix.h"
 #include "text/chat.h"
 #include "text/decode.h"
+#include "text/marks.h"
 #include "text/think.h"
 #include "text/tokenizer.h"
 
@@ -22,6 +24,8 @@ struct gdn_model {
     struct engine_options engine_options;
     struct engine engine;
     bool engine_open; /* from the first session on */
+    struct store store; /* of prefixes; closed (no entries) when options.prefix_bytes is 0 */
+    struct marks marks;
     struct gdn_session *sessions; /* [options.sessions] */
     int32_t *tokens;              /* [options.sessions][context]: what each session was fed */
     unsigned char fingerprint[32];
@@ -73,5 +77,9 @@ enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
 struct gdn_session *session_find(struct gdn_model *model, struct gdn_error *err);
 /* It is open, and no step of it failed half-way or gave no finite numbers. */
 enum gdn_status session_check(const struct gdn_session *session, struct gdn_error *err);
+/* The distribution of `from` and its first `position` tokens become those of a session whose slot
+ * stands there now. */
+void session_adopt(struct gdn_session *session, const struct gdn_session *from,
+                   const int32_t *tokens, int32_t position);
 
 #endif

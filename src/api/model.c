@@ -6,6 +6,9 @@
 #include "base/memory.h"
 #include "model/fingerprint.h"
 
+/* Snapshots in the store of prefixes: each is compared with each when room is made. */
+enum { PREFIXES = 128 };
+
 static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64,
                                   enum dtype *dtype, struct gdn_error *err)
 {
@@ -31,6 +34,9 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
     if (o->threads < 0 || o->threads > 1024)
         return error_set(err, GDN_ERR_USAGE, "options.threads: found %d, need 0 to 1024",
                          o->threads);
+    if (o->prefix_bytes < 0)
+        return error_set(err, GDN_ERR_USAGE, "options.prefix_bytes: found %lld, need 0 or more",
+                         (long long)o->prefix_bytes);
     const bool ref = o->device && strcmp(o->device, "ref") == 0;
     TRY(check_type("options.compute", o->compute, ref, &e->compute, err));
     TRY(check_type("options.state", o->state, false, &e->anchor, err));
@@ -113,6 +119,7 @@ void gdn_model_close(gdn_model *m)
 {
     if (!m) return;
     for (int i = 0; m->sessions && i < m->options.sessions; i++) gdn_session_free(&m->sessions[i]);
+    store_close(&m->store);
     engine_close(&m->engine);
     mem_give(m->sessions);
     mem_give(m->tokens);
@@ -138,6 +145,15 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
     TRY(engine_open(&m->engine, &m->config, &m->weights, vocab, m->device, &m->engine_options,
                     err));
     fingerprint_make(&m->config, &m->weights, m->fingerprint);
+    marks_open(&m->marks, m->tokenizer);
+    if (m->options.prefix_bytes > 0) {
+        const enum gdn_status status = store_open(&m->store, &m->engine.state,
+                                                  m->options.prefix_bytes, PREFIXES, err);
+        if (status != GDN_OK) {
+            engine_close(&m->engine);
+            return status;
+        }
+    }
     m->engine_open = true;
     return GDN_OK;
 }

@@ -9,7 +9,8 @@ const char *gdn_version(void) { return "0.1.0"; }
 struct gdn_options gdn_options_default(void)
 {
     return (struct gdn_options){.size = sizeof(struct gdn_options), .device = "cpu",
-                                .compute = GDN_F32, .state = GDN_F32, .sessions = 1};
+                                .compute = GDN_F32, .state = GDN_F32, .sessions = 1,
+                                .prefix_bytes = (int64_t)1 << 30};
 }
 
 void gdn_options_from_env(struct gdn_options *options)

@@ -54,8 +54,8 @@ void gdn_snapshot_free(gdn_snapshot *snapshot)
     mem_wipe(snapshot);
 }
 
-/* The distribution and the tokens of a session that stands at `position` now. */
-static void adopt(struct gdn_session *s, const struct gdn_session *from, int32_t position)
+void session_adopt(struct gdn_session *s, const struct gdn_session *from, const int32_t *tokens,
+                   int32_t position)
 {
     s->ready = from->ready;
     s->fresh = false;
@@ -63,7 +63,7 @@ static void adopt(struct gdn_session *s, const struct gdn_session *from, int32_t
     s->best_lse = from->best_lse;
     memcpy(s->best_ids, from->best_ids, sizeof s->best_ids);
     memcpy(s->best_values, from->best_values, sizeof s->best_values);
-    memcpy(s->tokens, from->tokens, sizeof *s->tokens * (size_t)position);
+    memcpy(s->tokens, tokens, sizeof *s->tokens * (size_t)position);
 }
 
 enum gdn_status gdn_session_restore(gdn_session *s, const gdn_snapshot *snapshot,
@@ -75,7 +75,7 @@ enum gdn_status gdn_session_restore(gdn_session *s, const gdn_snapshot *snapshot
         return error_set(err, GDN_ERR_USAGE, "restore: the snapshot is of another model");
     const int32_t position = snapshot->state.position;
     TRY(snapshot_restore(&snapshot->state, &s->model->engine.state, &s->slot, position, err));
-    adopt(s, &snapshot->session, position);
+    session_adopt(s, &snapshot->session, snapshot->session.tokens, position);
     return GDN_OK;
 }
 

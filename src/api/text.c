@@ -35,6 +35,20 @@ enum gdn_status gdn_tokenize(const gdn_model *m, const char *text, size_t len, u
     return hand_out(tokenizer_encode(m->tokenizer, text, len, control, &list, err), &list, ids, n);
 }
 
+enum gdn_status gdn_detokenize(const gdn_model *m, const int32_t *ids, size_t count,
+                               bool skip_special, char *text, size_t *n, struct gdn_error *err)
+{
+    TRY(need_tokenizer(m, err));
+    struct bytes out = {0};
+    decode_ids(m->tokenizer, ids, count, skip_special, &out);
+    if (out.failed) return error_set(err, GDN_ERR_MEMORY, "no memory for the text of %zu ids", count);
+    const size_t room = *n;
+    *n = out.len;
+    if (text && out.len > 0) memcpy(text, out.at, out.len < room ? out.len : room);
+    bytes_free(&out);
+    return GDN_OK;
+}
+
 /* ---- chats ----------------------------------------------------------------------------------- */
 
 static struct chat_request request_of(const char *messages, size_t len,

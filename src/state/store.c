@@ -168,7 +168,7 @@ void store_distrust(struct store *store, int32_t slot)
 
 /* ---- putting in ------------------------------------------------------------------------------ */
 
-static int32_t spacing(int32_t behind)
+int32_t store_spacing(int32_t behind)
 {
     return behind <= STORE_SPANS * STORE_MIDDLE ? STORE_NEAR
          : behind <= STORE_SPANS * STORE_FAR    ? STORE_MIDDLE
@@ -190,7 +190,7 @@ static void thin(struct store *store, const int32_t *tokens, int32_t position)
         }
         if (next < 0) return;
         from = store->entry[next].snapshot.position;
-        if (from - kept >= spacing(position - from) || store->entry[next].pins > 0)
+        if (from - kept >= store_spacing(position - from) || store->entry[next].pins > 0)
             kept = from;
         else
             store_release(store, next);

@@ -17,6 +17,8 @@ enum store_kind { STORE_DISTANCE, STORE_THINKING, STORE_MESSAGE };
 /* Entries of kind STORE_DISTANCE in one sequence stand at least this far apart, the wider the
  * further they lie behind the newest: 256 up to 4k tokens behind it, 1k up to 16k, 4k beyond. */
 enum { STORE_NEAR = 256, STORE_MIDDLE = 1024, STORE_FAR = 4096, STORE_SPANS = 4 };
+/* How far apart they stand this many tokens behind the newest. */
+int32_t store_spacing(int32_t behind);
 
 struct store_entry {
     struct snapshot snapshot;
