@@ -26,6 +26,7 @@ void play_open(struct play *p, const char *model, const struct play_options *o)
     options.sessions = o->sessions ? o->sessions : 1;
     options.speculate = o->speculate;
     options.context = o->context ? o->context : 512;
+    if (o->prefix_bytes) options.prefix_bytes = o->prefix_bytes;
     char path[512];
     const bool demo = strchr(model, '/') != NULL;
     snprintf(path, sizeof path, "%s/%s%s", GDN_SOURCE_DIR, demo ? "" : "tests/golden/", model);

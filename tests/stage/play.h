@@ -20,6 +20,7 @@ struct play_options {
     int threads, sessions;
     bool speculate;
     int32_t context; /* 0: 512 */
+    int64_t prefix_bytes; /* 0: what the library does unasked */
 };
 void play_open(struct play *play, const char *model, const struct play_options *options);
 void play_close(struct play *play);
