@@ -146,8 +146,8 @@ static void program_run(const char *model, struct play_options o, int64_t budget
         gdn_model_prefixes(p.play.model, &info);
         assert_true(info.bytes <= budget && info.budget == budget);
     }
-    /* With room, much of what is presented is there already. */
-    if (budget > 1 << 24) assert_true(p.reused > p.presented / 4);
+    /* With room, some of what is presented is always there already. */
+    if (budget > 1 << 24) assert_true(p.reused > p.presented / 10);
     record_close(&p.row);
     record_close(&p.want);
     play_close(&p.play);
