@@ -59,8 +59,8 @@ GDN_API struct gdn_options gdn_options_default(void);
 /* Reads GDN_STATE_BF16 (exactly "1": state = GDN_BF16) into *options. Nothing but this and the next
  * function ever looks at the environment. */
 GDN_API void gdn_options_from_env(struct gdn_options *options);
-/* For programs that colour what they say: false when NO_COLOR is set to something. */
-GDN_API bool gdn_color_from_env(void);
+/* For programs: a variable of the environment; NULL when it is not set, or empty. */
+GDN_API const char *gdn_env(const char *name);
 
 /* `path` is a folder with config.json, safetensors and tokenizer.json (the last may be missing:
  * then only ids can be used). The files are mapped and must stay unchanged. *model is NULL after a

@@ -13,14 +13,14 @@ struct gdn_options gdn_options_default(void)
                                 .prefix_bytes = (int64_t)1 << 30};
 }
 
+const char *gdn_env(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
 void gdn_options_from_env(struct gdn_options *options)
 {
     const char *bf16 = getenv("GDN_STATE_BF16");
     if (bf16 && strcmp(bf16, "1") == 0) options->state = GDN_BF16;
-}
-
-bool gdn_color_from_env(void)
-{
-    const char *none = getenv("NO_COLOR");
-    return !none || !*none;
 }

@@ -15,7 +15,7 @@ struct command {
 };
 
 extern const struct command command_run, command_logits, command_perplexity, command_info,
-                            command_state, command_bench;
+                            command_state, command_bench, command_tokenize, command_doctor;
 
 /* Reads the arguments after the command's name into what the options point to, and counts the
  * words. With --help it prints the command's page and sets *done: there is nothing left to do. */

@@ -7,24 +7,34 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/settings.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "gdn/gdn.h"
 
 static const struct command *const commands[] = {&command_run, &command_logits,
                                                  &command_perplexity, &command_info,
-                                                 &command_state, &command_bench};
+                                                 &command_state, &command_bench,
+                                                 &command_tokenize, &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char exit_codes[] =
     "Exit codes: 0 fine, 1 a bug in gdn, 2 usage, 3 bad input, 4 not supported, 5 no memory,\n"
     "6 reading or writing failed, 7 device failure, 8 refused, 130 stopped by Ctrl-C.\n";
 
+static const char settings[] =
+    "MODEL is a folder, a file in it, or a name: of a folder in --models DIR or in\n"
+    "$XDG_DATA_HOME/gdn/models (~/.local/share/gdn/models), or demo, which is bundled.\n\n"
+    "Every option can stand in $XDG_CONFIG_HOME/gdn/config (~/.config/gdn/config) and in the\n"
+    "environment: --top-k 40 is \"top-k = 40\" there, under [run] for that command alone, and\n"
+    "GDN_TOP_K=40 here; a flag is true or false. The command line beats the environment, and\n"
+    "that beats the file.\n";
+
 static void program_page(struct bytes *page)
 {
     bytes_add_text(page, "gdn runs gated-delta language models (Qwen3.5).\n\n"
-                         "  gdn run models/demo \"What is the capital of France?\"\n"
-                         "  gdn info models/demo\n\nCommands\n");
+                         "  gdn run demo \"What is the capital of France?\"\n"
+                         "  gdn info demo\n\nCommands\n");
     for (int i = 0; i < COMMANDS; i++)
         bytes_addf(page, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
     bytes_add_text(page, "\ngdn COMMAND --help tells its options; gdn --version its version.\n");
@@ -33,8 +43,8 @@ static void program_page(struct bytes *page)
 static void command_page(const struct command *command, const struct options *options,
                          struct bytes *page)
 {
-    bytes_addf(page, "gdn %s %s [options]\n%s.\n\nExamples\n", command->name, command->words,
-               command->summary);
+    bytes_addf(page, "gdn %s%s%s [options]\n%s.\n\nExamples\n", command->name,
+               *command->words ? " " : "", command->words, command->summary);
     for (const char *line = command->examples; *line;) {
         const size_t n = strcspn(line, "\n");
         bytes_addf(page, "  gdn %.*s\n", (int)n, line);
@@ -45,16 +55,50 @@ static void command_page(const struct command *command, const struct options *op
     bytes_addf(page, "\n%s", exit_codes);
 }
 
+/* ---- one command's line ------------------------------------------------------------------------ */
+
+/* While all commands are asked for the names of their options, nothing else is done. */
+static struct settings_names known;
+static bool asking;
+
+static enum gdn_status ask_names(struct gdn_error *err)
+{
+    asking = true;
+    for (int i = 0; i < COMMANDS; i++) {
+        known.command[known.commands++] = commands[i]->name;
+        TRY(commands[i]->run(0, NULL, err));
+    }
+    asking = false;
+    return GDN_OK;
+}
+
 enum gdn_status command_line(const struct command *command, struct options *options, int argc,
                              char **argv, bool *done, struct gdn_error *err)
 {
+    const char *config = NULL;
+    bool print = false;
+    struct bytes page = {0};
     *done = false;
-    options_group(options, "Help");
+    options_line_only(options);
+    options_group(options, "Settings (gdn --help tells how)");
+    options_text(options, "--config", &config, "FILE", "read options from it; none: from no file");
+    options_flag(options, "--print-config", &print, "tell the options and where each is from");
     options_flag(options, "--help", done, "this page");
+    if (asking) {
+        settings_note(&known, options);
+        *done = true;
+        return GDN_OK;
+    }
     TRY(options_read(options, argc, argv, err));
     if (*done) {
-        struct bytes page = {0};
         command_page(command, options, &page);
+        return output_bytes(&page, err);
+    }
+    TRY(ask_names(err));
+    TRY(settings_read(options, command->name, &known, config, err));
+    if (print) {
+        *done = true;
+        settings_print(options, command->name, &page);
         return output_bytes(&page, err);
     }
     if (options->word_count < command->least)
@@ -93,7 +137,7 @@ static enum gdn_status dispatch(int argc, char **argv, const char **name, struct
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         program_page(&page);
-        bytes_addf(&page, "\n%s", exit_codes);
+        bytes_addf(&page, "\n%s\n%s", settings, exit_codes);
         return output_bytes(&page, err);
     }
     for (int i = 0; i < COMMANDS; i++) {

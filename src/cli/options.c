@@ -11,7 +11,8 @@
 static void add(struct options *o, const struct option *row)
 {
     GDN_CHECK(o->count < OPTIONS_ROWS, "no room for option %s", row->name);
-    o->rows[o->count++] = *row;
+    o->rows[o->count] = *row;
+    o->rows[o->count++].line_only = o->line_only;
 }
 
 void options_group(struct options *o, const char *title)
@@ -51,6 +52,15 @@ void options_choice(struct options *o, const char *name, int *to, const char *wo
     add(o, &(struct option){.name = name, .kind = OPTION_CHOICE, .to.choice = to, .value = words,
                             .fallback = fallback, .help = help});
 }
+
+void options_pair(struct options *o, const char *a, const char *b)
+{
+    GDN_CHECK(o->pairs < OPTIONS_PAIRS, "no room for a pair of %s", a);
+    o->pair[o->pairs][0] = a;
+    o->pair[o->pairs++][1] = b;
+}
+
+void options_line_only(struct options *o) { o->line_only = true; }
 
 /* ---- reading one value ----------------------------------------------------------------------- */
 
@@ -120,13 +130,77 @@ static enum gdn_status read_value(const struct option *row, const char *text, st
     }
 }
 
+/* ---- who wins -------------------------------------------------------------------------------- */
+
+static void note_origin(struct option *row, enum option_rank rank, const char *origin)
+{
+    row->rank = (int)rank;
+    snprintf(row->origin, sizeof row->origin, "%s", origin);
+}
+
+/* The other flag of its pair, when that is set. */
+static struct option *rival(struct options *o, const struct option *row)
+{
+    for (int i = 0; i < o->pairs; i++)
+        for (int k = 0; k < 2; k++) {
+            struct option *other = options_find(o, o->pair[i][!k]);
+            if (strcmp(o->pair[i][k], row->name) == 0 && other && *other->to.flag) return other;
+        }
+    return NULL;
+}
+
+static bool is_word(const char *text, const char *a, const char *b)
+{
+    return strcmp(text, a) == 0 || strcmp(text, b) == 0;
+}
+
+static enum gdn_status assign_flag(struct options *o, struct option *row, const char *value,
+                                   enum option_rank rank, const char *origin,
+                                   struct gdn_error *err)
+{
+    const bool on = is_word(value, "true", "1");
+    if (!on && !is_word(value, "false", "0"))
+        return error_set(err, GDN_ERR_USAGE, "%s: found \"%.80s\", need true or false", row->name,
+                         value);
+    struct option *other = on ? rival(o, row) : NULL;
+    if (other && other->rank > (int)rank) return GDN_OK;
+    if (other && other->rank < (int)rank) {
+        *other->to.flag = false;
+        other->rank = OPTION_DEFAULT;
+    }
+    *row->to.flag = on;
+    note_origin(row, rank, origin);
+    return GDN_OK;
+}
+
+struct option *options_find(struct options *o, const char *name)
+{
+    name += strspn(name, "-");
+    for (int i = 0; i < o->count; i++) {
+        struct option *row = &o->rows[i];
+        if (row->kind != OPTION_GROUP && strcmp(row->name + strspn(row->name, "-"), name) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+enum gdn_status options_assign(struct options *o, struct option *row, const char *value,
+                               enum option_rank rank, const char *origin, struct gdn_error *err)
+{
+    if (row->rank > (int)rank) return GDN_OK;
+    if (row->kind == OPTION_FLAG) return assign_flag(o, row, value, rank, origin, err);
+    TRY(read_value(row, value, err));
+    note_origin(row, rank, origin);
+    return GDN_OK;
+}
+
 /* ---- reading a line -------------------------------------------------------------------------- */
 
-static const struct option *find(const struct options *o, const char *arg, size_t len)
+static struct option *find(struct options *o, const char *arg, size_t len)
 {
     if (len == 2 && strncmp(arg, "-h", 2) == 0) return find(o, "--help", 6);
     for (int i = 0; i < o->count; i++) {
-        const struct option *row = &o->rows[i];
+        struct option *row = &o->rows[i];
         if (row->kind != OPTION_GROUP && strlen(row->name) == len &&
             strncmp(row->name, arg, len) == 0)
             return row;
@@ -156,8 +230,9 @@ static enum gdn_status read_option(struct options *o, char **argv, int *i, struc
 {
     const char *arg = argv[*i], *value = strchr(arg, '=');
     const size_t len = value ? (size_t)(value - arg) : strlen(arg);
-    const struct option *row = find(o, arg, len);
+    struct option *row = find(o, arg, len);
     if (!row) return unknown(o, arg, len, err);
+    note_origin(row, OPTION_LINE, "command line");
     if (row->kind == OPTION_FLAG) {
         if (value)
             return error_set(err, GDN_ERR_USAGE, "%s: found \"%.80s\", takes no value", row->name,

@@ -36,13 +36,22 @@ struct option {
     double low, high;    /* of a real */
     const char *value;   /* how its value is called: "FILE"; of a choice, the words: "f32|bf16" */
     const char *fallback, *help;
+    bool line_only;      /* stands on the command line or nowhere */
+    int rank;            /* of what set it: enum option_rank */
+    char origin[64];     /* that in words: "GDN_TEMP" */
 };
 
-enum { OPTIONS_ROWS = 40, OPTIONS_WORDS = 8 };
+/* The stronger wins, in whatever order they are read. */
+enum option_rank { OPTION_DEFAULT, OPTION_FILE, OPTION_SECTION, OPTION_ENVIRONMENT, OPTION_LINE };
+
+enum { OPTIONS_ROWS = 64, OPTIONS_WORDS = 8, OPTIONS_PAIRS = 4 };
 
 struct options {
     struct option rows[OPTIONS_ROWS];
     int count;
+    const char *pair[OPTIONS_PAIRS][2]; /* flags of which the stronger wins */
+    int pairs;
+    bool line_only; /* of the rows that are added */
     const char *words[OPTIONS_WORDS]; /* what is not an option, in order */
     int word_count;                   /* may be larger than OPTIONS_WORDS: those are dropped */
 };
@@ -57,6 +66,18 @@ void options_text(struct options *o, const char *name, const char **to, const ch
                   const char *help);
 void options_choice(struct options *o, const char *name, int *to, const char *words,
                     const char *fallback, const char *help);
+
+/* Of these two flags a stronger one takes the weaker one back. */
+void options_pair(struct options *o, const char *a, const char *b);
+/* The options from now on are for the command line only. */
+void options_line_only(struct options *o);
+
+/* The option called `name`, without its dashes; NULL: there is none. */
+struct option *options_find(struct options *o, const char *name);
+/* Gives it a value from somewhere else than the command line, unless a stronger one is there: a flag
+ * takes true and false. What is wrong is told as on the command line. */
+enum gdn_status options_assign(struct options *o, struct option *row, const char *value,
+                               enum option_rank rank, const char *origin, struct gdn_error *err);
 
 /* GDN_ERR_USAGE names the option, what was found and what is needed. Everything after "--" is a
  * word, and so is "-". */

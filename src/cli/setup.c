@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/numbers.h"
+#include "cli/resolve.h"
 
 static const char *const devices[] = {"cpu", "ref", "cuda"};
 enum { DEVICE_CPU, DEVICE_REF };
@@ -10,6 +11,11 @@ enum { DEVICE_CPU, DEVICE_REF };
 struct setup setup_defaults(void)
 {
     return (struct setup){.device = DEVICE_CPU, .compute = GDN_F32, .state = -1};
+}
+
+static void add_models(struct options *o, struct setup *s)
+{
+    options_text(o, "--models", &s->models, "DIR", "where MODEL is looked up, if it is a name");
 }
 
 void setup_options(struct options *o, struct setup *s)
@@ -25,6 +31,14 @@ void setup_options(struct options *o, struct setup *s)
     options_flag(o, "--exact", &s->exact,
                  "a row depends on the tokens before it only, to the last bit (default)");
     options_flag(o, "--fast", &s->fast, "prefill may give that up for speed");
+    options_pair(o, "--exact", "--fast");
+    add_models(o, s);
+}
+
+void setup_models_option(struct options *o, struct setup *s)
+{
+    options_group(o, "Models");
+    add_models(o, s);
 }
 
 void setup_context_option(struct options *o, struct setup *s)
@@ -41,6 +55,8 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     if (s->compute == GDN_F64 && s->device != DEVICE_REF)
         return error_set(err, GDN_ERR_USAGE, "--compute f64: found --device %s, need --device ref",
                          devices[s->device]);
+    char folder[RESOLVE_BYTES];
+    TRY(resolve_model(path, s->models, folder, err));
     struct gdn_options options = gdn_options_default();
     gdn_options_from_env(&options);
     options.device = devices[s->device];
@@ -50,7 +66,7 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.fast = s->fast;
     options.sessions = sessions;
     options.context = (int32_t)s->context;
-    return gdn_model_open(path, &options, model, err);
+    return gdn_model_open(folder, &options, model, err);
 }
 
 /* More than what is left is refused with the first session; close to it the machine may get slow. */

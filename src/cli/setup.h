@@ -8,11 +8,14 @@
 struct setup {
     int device, compute, state; /* words of their option; -1: not given */
     bool exact, fast;
+    const char *models; /* --models; NULL: not given */
     int64_t threads, context; /* 0: all cores, what the model was made for */
 };
 struct setup setup_defaults(void);
 
 void setup_options(struct options *o, struct setup *s);
+/* "--models" alone, for commands that compute nothing. */
+void setup_models_option(struct options *o, struct setup *s);
 /* "--ctx", for commands in which it is how many tokens a session may hold. */
 void setup_context_option(struct options *o, struct setup *s);
 

@@ -8,7 +8,7 @@
 enum gdn_status speech_begin(struct speech *s, const gdn_model *model, bool text,
                              const int32_t *before, size_t count, struct gdn_error *err)
 {
-    s->dim = isatty(STDERR_FILENO) && gdn_color_from_env();
+    s->dim = isatty(STDERR_FILENO) && !gdn_env("NO_COLOR");
     if (s->form == SPEECH_IDS || !text) return GDN_OK;
     return gdn_reply_new(model, before, count, &s->reply, err);
 }

@@ -39,7 +39,11 @@ static inline int make_work(void **state)
 {
     (void)state;
     strcpy(work, "/tmp/gdn-cli-XXXXXX");
-    return mkdtemp(work) ? chdir(work) : -1;
+    if (!mkdtemp(work)) return -1;
+    /* The user's own settings and models are no part of a test. */
+    setenv("XDG_CONFIG_HOME", work, 1);
+    setenv("XDG_DATA_HOME", work, 1);
+    return chdir(work);
 }
 
 static inline void drop_folder(const char *path)
