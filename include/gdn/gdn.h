@@ -3,16 +3,18 @@
  *     struct gdn_error err = {0};
  *     gdn_model *model;
  *     gdn_session *session;
- *     struct gdn_options options = gdn_options_default();
- *     if (gdn_model_open("models/demo", &options, &model, &err) != GDN_OK) return puts(err.text), 1;
+ *     if (gdn_model_open("models/demo", NULL, &model, &err) != GDN_OK) return puts(err.text), 1;
  *     if (gdn_session_new(model, &session, &err) != GDN_OK) return puts(err.text), 1;
- *     int32_t ids[64], next;
+ *     int32_t ids[64];
+ *     char text[1024];
  *     size_t n = 64;
  *     gdn_tokenize(model, "Once upon a time", 16, 0, ids, &n, &err);
- *     struct gdn_sampling greedy = {.temperature = 0};
- *     for (int i = 0; i < 20 && gdn_session_feed(session, ids, n, &err) == GDN_OK; i++, n = 1)
- *         if (gdn_session_sample(session, &greedy, &next, &err) == GDN_OK) ids[0] = next;
- *     gdn_session_free(session);
+ *     for (int i = 0; i < 20 && gdn_session_feed(session, ids, n, &err) == GDN_OK; i++, n = 1) {
+ *         gdn_session_sample(session, &(struct gdn_sampling){0}, ids, &err);
+ *         size_t len = sizeof text;
+ *         gdn_detokenize(model, ids, 1, false, text, &len, &err);
+ *         fwrite(text, 1, len, stdout);
+ *     }
  *     gdn_model_close(model);
  *
  * Calls return a status and write one sentence into the caller's struct gdn_error (which must start

@@ -1,7 +1,8 @@
 #!/bin/sh
 # outside.sh build compiler
 # Installs a build into a temporary prefix and compiles programs that know nothing of this tree but
-# what pkg-config says, against the shared and against the static library, and runs them.
+# what pkg-config says, against the shared and against the static library, and runs them; the program
+# runs the model that is installed with it.
 set -eu
 build=$1 compiler=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -28,7 +29,20 @@ int main(int count, char **words)
 }
 END
 
+# The example that opens gdn.h, as a program; what it must say the installed program says too.
+{
+    printf '#include <gdn/gdn.h>\n#include <stdio.h>\n\nint main(void)\n{\n'
+    sed -n '1,/Calls return/s/^ \* \(    .*\)/\1/p' "$root/include/gdn/gdn.h"
+    printf '    return 0;\n}\n'
+} >"$work/opening.c"
+unset HOME XDG_CONFIG_HOME XDG_DATA_HOME
+"$work/prefix/bin/gdn" run demo "Once upon a time" --raw --temp 0 -n 20 2>"$work/log" |
+    tr -d '\n' >"$work/said" || { cat "$work/log"; exit 1; }
+[ -s "$work/said" ] || { echo "outside: gdn run demo says nothing"; exit 1; }
+
 cd "$work"
+mkdir models
+ln -s ../prefix/share/gdn/models/demo models/demo
 for kind in shared static; do
     flags=$(pkg-config --cflags --libs gdn)
     if [ $kind = static ]; then
@@ -39,8 +53,11 @@ for kind in shared static; do
         program=./${source%.c}.$kind
         # shellcheck disable=SC2086
         "$compiler" -std=c17 -Wall -Wextra -Werror "$source" -o "$program" $flags -lm
-        LD_LIBRARY_PATH=$library "$program" "$(pkg-config --modversion gdn)" ||
-            { echo "outside: $program failed"; exit 1; }
+        LD_LIBRARY_PATH=$library "$program" "$(pkg-config --modversion gdn)" \
+            >"$work/out" || { echo "outside: $program failed"; exit 1; }
+        case $program in
+        ./opening.*) tr -d '\n' <"$work/out" | cmp - "$work/said" ;;
+        esac
     done
 done
 LD_LIBRARY_PATH=$library ldd ./version.static | grep libgdn &&
