@@ -8,6 +8,8 @@ QWEN = '{"tokenizer_class":"Qwen2Tokenizer","added_tokens_decoder":{%s}}'
 KIMI = '{"tokenizer_class":"TikTokenTokenizer","added_tokens_decoder":{%s}}'
 VOCAB = '{@,"ab":256,"aab":257}'
 RANKS = "@YWI= 256\nYWFi 257\n"
+OLD = ('{"tokenizer_class":"Qwen2Tokenizer","eos_token":{"content":"<e>"},'
+       '"additional_special_tokens":["<s>",{"content":"<t>"}]}')
 
 
 def added(number, text="<s>", more=""):
@@ -47,6 +49,12 @@ SEEDS = {
     "bad-rank-twice": ranks("@YWI= 256\nYWI= 257\n", KIMI % ""),
     "bad-rank-none": ranks("@YWI=\n", KIMI % ""),
     "bad-no-bytes": ranks("YWI= 0\n", KIMI % ""),
+    "good-added": pair(VOCAB, "a b\na ab\n",
+                       OLD + '\0{"<s>":258,"<e>":259,"<t>":260,"<think>":261}'),
+    "bad-added-id": pair(VOCAB, "a b\na ab\n", OLD + '\0{"<s>":1999999,"<e>":"x"}'),
+    "bad-added-cut": pair(VOCAB, "a b\na ab\n", OLD + '\0{"<s>":258,'),
+    "bad-special-cut": pair(VOCAB, "a b\na ab\n", '{"tokenizer_class":"Qwen2Tokenizer",'
+                            '"eos_token":[{"content":["<e>"'),
     "empty": "t",
 }
 

@@ -40,7 +40,7 @@ static struct chat *open_template(const char *name)
     char path[1024];
     char *source = NULL;
     size_t len = 0;
-    struct chat *chat;
+    struct chat *chat = NULL;
     struct gdn_error err = {0};
     assert_true(file_join(path, sizeof path, TEMPLATES, name));
     if (file_read(path, 1 << 20, &source, &len, &err) != GDN_OK ||
