@@ -112,6 +112,21 @@ struct bench_time bench_run(bench_work *work, void *context, int threads, struct
     return t;
 }
 
+void bench_print_head(const char *columns)
+{
+    printf("%s %7s %7s %7s %6s %5s" BENCH_WANT "\n", columns, "median", "best", "roof", "us", "");
+}
+
+void bench_print_row(const char *name, struct bench_time t, double units, double amount,
+                     const struct bench_want *want)
+{
+    const double each = 1e6 / units, at_roof = 1e6 * amount / t.roof;
+    printf("%s %7.3f %7.3f %7.1f %6.3f %4.0f%%", name, t.median * each, t.best * each,
+           1e-9 * t.roof, at_roof, 100 * at_roof / (t.median * each));
+    bench_print_want(want, t.median * each);
+    fflush(stdout);
+}
+
 void bench_print_want(const struct bench_want *want, double found)
 {
     const double shown[] = {want->ggml, want->ik, want->must, want->goal};

@@ -235,12 +235,8 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
                                                                (size_t)(w->Dk * w->Dv)};
     const struct bench_time t = bench_run(in_place ? round_in_place : round_of_passes, &s,
                                           w->threads, roof, limit);
-    const double each = 1e6 / ((double)w->calls * w->layers * w->heads * w->rows);
-    const double at_roof = 1e6 * (compute ? flops_of(w) : bytes_of(w)) / t.roof;
-    printf("%s %7.3f %7.3f %7.1f %6.3f %4.0f%%", name, t.median * each, t.best * each,
-           1e-9 * t.roof, at_roof, 100 * at_roof / (t.median * each));
-    bench_print_want(channel ? &w->channel : &w->one, t.median * each);
-    fflush(stdout);
+    bench_print_row(name, t, (double)w->calls * w->layers * w->heads * w->rows,
+                    compute ? flops_of(w) : bytes_of(w), channel ? &w->channel : &w->one);
     stage_close(&s);
 }
 
@@ -252,8 +248,7 @@ int main(int argc, char **argv)
         return 2;
     }
     printf("us per token and value head; roof: G flop/s, or GB/s of reading for decode\n");
-    printf("%-16s %-8s %-8s %s %7s %7s %7s %6s %5s" BENCH_WANT "\n", "work", "gate", "isa", "n",
-           "median", "best", "roof", "us", "");
+    bench_print_head("work             gate     isa      n");
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)
         for (int channel = 0; channel < 2; channel++)
             time_work(&works[i], channel, argc > 1 ? argv[1] : "", limit);

@@ -15,8 +15,8 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "bench.h"
-#include "kernels/cpu/tile.h"
 #include "tensor/device.h"
+#include "tiles.h"
 
 enum { Q, K, V, G, BETA, O, TENSORS };
 
@@ -108,27 +108,10 @@ static void run_call(void *context)
 
 /* ---- the roof ------------------------------------------------------------------------------------ */
 
-enum { PRODUCTS = 1 << 16, FLOPS = 2 * 16 * 16 * 32 };
-
-/* Four sums side by side. */
-static void multiply_tiles(void *context, int64_t begin, int64_t end, int thread)
-{
-    (void)context, (void)thread;
-    tile_open();
-    tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3), tile_zero(4), tile_zero(5);
-    for (int64_t i = begin * PRODUCTS; i < end * PRODUCTS; i += 4) {
-        tile_dp(0, 4, 5);
-        tile_dp(1, 4, 5);
-        tile_dp(2, 4, 5);
-        tile_dp(3, 4, 5);
-    }
-    tile_close();
-}
-
 static void run_roof(void *context)
 {
     const struct call *c = context;
-    pool_run(c->device->pool, c->w->threads, 1, multiply_tiles, NULL);
+    run_tiles(c->device->pool, c->w->threads);
 }
 
 /* Of a token: three products with the state; half of 64 x 64 and a block over it with k and with q;
@@ -149,13 +132,10 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
              w->exact ? "exact" : "amx", w->threads);
     if (w->threads > cpu_count() || !strstr(name, part)) return;
     call_open(&c, w, channel);
-    const struct bench_roof roof = {.work = run_roof, .amount = (double)FLOPS * PRODUCTS * w->threads};
+    const struct bench_roof roof = {.work = run_roof, .amount = (double)TILE_FLOPS * TILE_PRODUCTS * w->threads};
     const struct bench_time t = bench_run(run_call, &c, w->threads, roof, limit);
-    const double each = 1e6 / w->T / w->heads, at_roof = 1e6 * flops_of(w) / t.roof;
-    printf("%s %7.3f %7.3f %7.0f %6.3f %4.0f%%", name, t.median * each, t.best * each,
-           1e-9 * t.roof, at_roof, 100 * at_roof / (t.median * each));
-    bench_print_want(channel ? &w->channel : &w->one, t.median * each);
-    fflush(stdout);
+    bench_print_row(name, t, (double)w->T * w->heads, flops_of(w),
+                    channel ? &w->channel : &w->one);
     call_close(&c);
 }
 
@@ -172,8 +152,7 @@ int main(int argc, char **argv)
         return 0;
     }
     printf("us per token and value head, T=4096; roof: G flop/s of tile products\n");
-    printf("%-16s %-8s %-5s %s %7s %7s %7s %6s %5s" BENCH_WANT "\n", "work", "gate", "form", "n",
-           "median", "best", "roof", "us", "");
+    bench_print_head("work             gate     form  n");
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)
         for (int channel = 0; channel < 2; channel++)
             time_work(&works[i], channel, argc > 1 ? argv[1] : "", limit);

@@ -1,74 +1,55 @@
 /* gdn-bench-delta_amx_backward: times the fast backward of op_delta (AMX tiles, bf16 operands) with
  * heads of 128 x 128, dense, one gate a head, and the exact one beside it.
  *
- * Per token and value head stand the time, and the share of what tiles in registers reach (for the
- * exact one: nothing), measured between the runs: medians, since others may be using the machine.
- * One thread is timed by its own clock for the same reason. Bars: 0.9 us must be, 0.55 is the goal.
+ * Per token and value head stand the time (median and best) and the time at the roof measured in turn
+ * with it: as many tile products as the form makes, on tiles that stay in registers; of the exact
+ * form multiply-adds. must, goal: what is asked of one thread on an AMX Xeon.
  *
- *     gdn-bench-delta_amx_backward [T [repeats]] */
+ *     gdn-bench-delta_amx_backward [part of a row's first six columns [seconds a row]] */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <string.h>
 
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "kernels/cpu/tile.h"
+#include "bench.h"
 #include "tensor/device.h"
+#include "tiles.h"
 
-enum { D = 128, MOST_REPEATS = 99, ROUNDS = 100000, TILES = 1568 };
+enum { D = 128, TILES = 1568 };
 enum { Q, K, V, G, BETA, S0, O, S1, TENSORS };
 
-/* Products of two tiles for a chunk of 64 tokens, each 16 x 16 x 32 multiply-adds. */
-static const double flops_each = TILES * 2.0 * 16 * 16 * 32 / 64;
+/* Products of two tiles for a chunk of 64 tokens; the exact form's multiply-adds. */
+static const double fast_flops = TILES * (double)TILE_FLOPS / 64;
+static const double exact_flops = 8.75 * 2 * D * D + (6 + 4.9) * 2 * 16 * D;
 
-static double seconds(int threads)
-{
-    struct timespec t;
-    clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void *must(void *memory)
-{
-    if (memory) return memory;
-    fputs("gdn-bench-delta_amx_backward: no memory\n", stderr);
-    exit(1);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Sorts. */
-static double median(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, by_size);
-    return x[n / 2];
-}
-
-/* Flops a second of tiles that stay in registers. */
-static double tile_rate(void)
-{
-    const double before = seconds(1);
-    tile_open();
-    tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3);
-    for (int i = 0; i < ROUNDS; i++) {
-        tile_dp(0, 4, 6);
-        tile_dp(1, 4, 7);
-        tile_dp(2, 5, 6);
-        tile_dp(3, 5, 7);
-    }
-    tile_close();
-    return 4.0 * ROUNDS * 2 * 16 * 16 * 32 / (seconds(1) - before);
-}
-
-struct row {
+struct work {
     enum dtype type; /* of q, k, v */
-    int Hk, Hv, threads;
+    int Hk, Hv, T, threads;
     bool fast;
+    struct bench_want want;
+};
+
+#define FAST .fast = true, .want = {0, 0, 0.9, 0.55}
+static const struct work works[] = {
+    {DTYPE_BF16, 4, 4, 4096, 1, FAST}, {DTYPE_BF16, 2, 4, 4096, 1, FAST},
+    {DTYPE_F32, 4, 4, 4096, 1, FAST},  {DTYPE_F32, 2, 4, 4096, 1, FAST},
+    {DTYPE_BF16, 4, 4, 512, 1, FAST},  {DTYPE_BF16, 4, 4, 4096, 2, .fast = true},
+    {DTYPE_BF16, 4, 4, 4096, 1, .want = {0, 0, 2.8, 2.4}},
+    {DTYPE_F32, 4, 4, 4096, 1, .want = {0, 0, 2.8, 2.4}},
+};
+
+/* ---- a call ---------------------------------------------------------------------------------- */
+
+struct call {
+    const struct work *w;
+    struct device *device;
+    struct arena data, scratch;
+    struct tensor t[TENSORS], grad[TENSORS];
+    int32_t start[2], pos[1];
+    struct rows rows;
+    struct delta_args args;
 };
 
 static void fill(struct tensor *t, struct rng *rng, int what)
@@ -77,91 +58,102 @@ static void fill(struct tensor *t, struct rng *rng, int what)
     for (int64_t e = 0; e < n; e++) {
         const double z = rng_between(rng, -1.7, 1.7);
         /* q and k of about unit length, decays of 0.9 or so, beta in (0, 1) */
-        const double beta = 0.3 * z * z;
-        dtype_store(t->data, t->dtype, e,
-                    what <= K      ? z / 11.4
-                    : what == G    ? -0.1 * z * z
-                    : what == BETA ? beta
-                                   : z);
+        const double x = what <= K ? z / 11.4 : what == G ? -0.1 * z * z : z;
+        dtype_store(t->data, t->dtype, e, what == BETA ? 0.3 * z * z : x);
     }
 }
 
-static void make(struct tensor *t, struct tensor *grad, struct arena *data, const struct row *r,
-                 int T)
+static void make_tensors(struct call *c)
 {
-    const int64_t dim[TENSORS][4] = {{T, r->Hk, D}, {T, r->Hk, D},   {T, r->Hv, D},
-                                     {T, r->Hv},    {T, r->Hv},      {1, r->Hv, D, D},
-                                     {T, r->Hv, D}, {1, r->Hv, D, D}};
+    const struct work *w = c->w;
+    const int64_t T = w->T, Hk = w->Hk, Hv = w->Hv;
+    const int64_t dim[TENSORS][4] = {{T, Hk, D}, {T, Hk, D},    {T, Hv, D}, {T, Hv},
+                                     {T, Hv},    {1, Hv, D, D}, {T, Hv, D}, {1, Hv, D, D}};
     static const int rank[TENSORS] = {3, 3, 3, 2, 2, 4, 3, 4};
     struct rng rng = {.seed = 9};
     for (int i = 0; i < TENSORS; i++) {
-        t[i] = tensor_over(NULL, i <= V ? r->type : DTYPE_F32, rank[i], dim[i]);
-        grad[i] = tensor_over(NULL, DTYPE_F32, rank[i], dim[i]);
-        const size_t n = (size_t)tensor_elements(&t[i]);
-        t[i].data = must(arena_take(data, n * dtype_size(t[i].dtype)));
-        grad[i].data = must(arena_take(data, n * sizeof(float)));
-        fill(&t[i], &rng, i);
-        fill(&grad[i], &rng, i);
-        t[i].grad = &grad[i];
+        struct tensor *t = &c->t[i], *grad = &c->grad[i];
+        *t = tensor_over(NULL, i <= V ? w->type : DTYPE_F32, rank[i], dim[i]);
+        *grad = tensor_over(NULL, DTYPE_F32, rank[i], dim[i]);
+        const size_t n = (size_t)tensor_elements(t);
+        t->data = bench_must(arena_take(&c->data, n * dtype_size(t->dtype)));
+        grad->data = bench_must(arena_take(&c->data, n * sizeof(float)));
+        fill(t, &rng, i);
+        fill(grad, &rng, i);
+        t->grad = grad;
     }
 }
 
-static void time_row(const struct row *r, int T, int repeats, bool tiles)
+static void call_open(struct call *c, const struct work *w)
 {
-    struct arena data, scratch;
     struct gdn_error err = {0};
-    struct tensor t[TENSORS], grad[TENSORS];
-    double time[MOST_REPEATS], roof[MOST_REPEATS];
-    const int32_t start[] = {0, T}, pos[] = {0};
-    const struct rows rows = {.B = 1, .T = T, .start = start, .pos = pos};
-    if (!arena_open(&data, (size_t)2 << 30) || !arena_open(&scratch, (size_t)1 << 30)) must(NULL);
-    struct device *device = must(device_open("cpu", r->threads, ~0u, &err));
-    make(t, grad, &data, r, T);
-    const struct delta_args args = {.q = &t[Q],
-                                    .k = &t[K],
-                                    .v = &t[V],
-                                    .g = &t[G],
-                                    .beta = &t[BETA],
-                                    .S0 = &t[S0],
-                                    .o = &t[O],
-                                    .S1 = &t[S1],
-                                    .rows = &rows,
-                                    .fast = r->fast};
-    for (int n = -1; n < repeats; n++) { /* the first only touches the memory */
-        const double before = seconds(r->threads);
-        device->backward[OP_DELTA](device, &scratch, &args);
-        arena_reset(&scratch);
-        if (n >= 0) time[n] = (seconds(r->threads) - before) / T / r->Hv;
-        if (n >= 0) roof[n] = r->fast && tiles ? tile_rate() : 0;
-    }
-    const double spent = median(time, repeats), best = median(roof, repeats) * r->threads;
-    printf("%-6s %-5s %3d %3d %7d  %6.3f  %6.3f", r->fast ? "fast" : "exact", dtype_name(r->type),
-           r->Hk, r->Hv, r->threads, spent * 1e6, time[0] * 1e6);
-    if (best > 0) printf("  %7.2f %5.0f%%", best * 1e-12, 100 * flops_each / spent / best);
-    printf("\n");
-    device_close(device);
-    arena_close(&data);
-    arena_close(&scratch);
+    *c = (struct call){.w = w, .start = {0, w->T}};
+    c->device = bench_must(device_open("cpu", w->threads, ~0u, &err));
+    bench_check(arena_open(&c->data, (size_t)2 << 30) && arena_open(&c->scratch, (size_t)1 << 30),
+                "no memory");
+    make_tensors(c);
+    c->rows = (struct rows){.B = 1, .T = w->T, .start = c->start, .pos = c->pos};
+    struct tensor *t = c->t;
+    c->args = (struct delta_args){.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G],
+                                  .beta = &t[BETA], .S0 = &t[S0], .o = &t[O], .S1 = &t[S1],
+                                  .rows = &c->rows, .fast = w->fast};
+}
+
+static void call_close(struct call *c)
+{
+    device_close(c->device);
+    arena_close(&c->data);
+    arena_close(&c->scratch);
+}
+
+static void run_call(void *context)
+{
+    struct call *c = context;
+    c->device->backward[OP_DELTA](c->device, &c->scratch, &c->args);
+    arena_reset(&c->scratch);
+}
+
+static void run_roof(void *context)
+{
+    const struct call *c = context;
+    run_tiles(c->device->pool, c->w->threads);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static void time_work(const struct work *w, const char *part, double limit)
+{
+    static struct call c;
+    char name[64];
+    snprintf(name, sizeof name, "%-5s %-4s %2d %2d %4d %d", w->fast ? "fast" : "exact",
+             dtype_name(w->type), w->Hk, w->Hv, w->T, w->threads);
+    if (w->threads > cpu_count() || !strstr(name, part)) return;
+    call_open(&c, w);
+    struct bench_roof roof = {.isa = &bench_isas[BENCH_ISAS - 1]};
+    if (w->fast)
+        roof = (struct bench_roof){.work = run_roof,
+                                   .amount = (double)TILE_FLOPS * TILE_PRODUCTS * w->threads};
+    const struct bench_time t = bench_run(run_call, &c, w->threads, roof, limit);
+    bench_print_row(name, t, (double)w->T * w->Hv, w->fast ? fast_flops : exact_flops, &w->want);
+    call_close(&c);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct row list[] = {{DTYPE_BF16, 4, 4, 1, true}, {DTYPE_BF16, 2, 4, 1, true},
-                                      {DTYPE_F32, 4, 4, 1, true},  {DTYPE_F32, 2, 4, 1, true},
-                                      {DTYPE_BF16, 4, 4, 2, true}, {DTYPE_BF16, 4, 4, 1, false},
-                                      {DTYPE_F32, 4, 4, 1, false}};
-    const int T = argc > 1 ? atoi(argv[1]) : 4096, repeats = argc > 2 ? atoi(argv[2]) : 9;
-    const bool tiles = (cpu_flags() & CPU_AMX) != 0;
-    if (T < 1 || repeats < 1 || repeats > MOST_REPEATS) {
-        fputs("gdn-bench-delta_amx_backward [T [repeats]]\n", stderr);
+    const double limit = argc > 2 ? atof(argv[2]) : 0.5;
+    const uint32_t needs = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX;
+    if (argc > 3 || (argc > 1 && argv[1][0] == '-') || limit <= 0) {
+        fputs("gdn-bench-delta_amx_backward [part of a row's first six columns [seconds a row]]\n",
+              stderr);
         return 2;
     }
-    if (!tiles) puts("this machine has no AMX: its fast backward is the exact one");
-    printf("us per token and value head, T = %d, median and best of %d; roof: tiles in registers\n",
-           T, repeats);
-    printf("%-6s %-5s %3s %3s %7s  %6s  %6s  %7s %6s\n", "form", "type", "Hk", "Hv", "threads",
-           "us", "best", "TFLOP/s", "share");
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (list[i].threads <= cpu_count()) time_row(&list[i], T, repeats, tiles);
+    if ((cpu_flags() & needs) != needs) {
+        puts("gdn-bench-delta_amx_backward: this processor has no AMX: nothing to time");
+        return 0;
+    }
+    printf("us per token and value head, 128 x 128; roof: G flop/s\n");
+    bench_print_head("form  type Hk Hv    T n");
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++)
+        time_work(&works[i], argc > 1 ? argv[1] : "", limit);
     return 0;
 }
