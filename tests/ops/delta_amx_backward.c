@@ -242,25 +242,14 @@ EACH(nothing_left)
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
-/* A hundred runs, with one thread and with three. */
 static void runs_holds(struct ways *w, struct verdict *v)
 {
     const struct shape s = {.B = 2, .Hk = 2, .R = 2, .Dk = 32, .Dv = 32};
     for (int n = 0; n < w->count; n++) {
-        struct way *way = &w->of[n];
         struct problem p;
-        struct answer first = {0}, again = {0};
-        bool fine = problem_open(&p, &s, (const int[]){70, 64}, v);
+        const bool open = problem_open(&p, &s, (const int[]){70, 64}, v);
         p.fast = true;
-        fine = fine && solve(&p, &way->one, &first, v);
-        for (int run = 0; fine && run < 100; run++) {
-            fine = solve(&p, run % 2 ? &way->one : &way->three, &again, v);
-            for (int i = 0; fine && i < INPUTS; i++)
-                fine = EXPECT(v, same_bits(&p, i, again.grad[i], first.grad[i]),
-                              "%s (%s) has other bits in run %d", names[i], way->name, run);
-            answer_close(&again);
-        }
-        answer_close(&first);
+        if (open) same_in_runs(&p, &w->of[n], v);
         problem_close(&p);
     }
 }

@@ -2,25 +2,13 @@
  * sequence alone, segments; and what it costs in memory. */
 #include "ops/delta_problem.h"
 
-/* A hundred runs, with one thread and with three. */
 static void runs_holds(struct ways *w, struct verdict *v)
 {
     static const int length[] = {70, 17};
     for (int n = 0; n < 2 * w->count; n++) {
-        struct way *way = &w->of[n / 2];
         const struct shape s = {.B = 2, .Hk = 2, .R = 2, .Dk = 48, .Dv = 32, .option = n % 2};
         struct problem p;
-        struct answer first = {0}, again = {0};
-        bool fine = problem_open(&p, &s, length, v) &&
-                    solve(&p, &way->one, &first, v);
-        for (int run = 0; fine && run < 100; run++) {
-            fine = solve(&p, run % 2 ? &way->one : &way->three, &again, v);
-            for (int i = 0; fine && i < INPUTS; i++)
-                fine = EXPECT(v, same_bits(&p, i, again.grad[i], first.grad[i]),
-                              "%s (%s) has other bits in run %d", names[i], way->name, run);
-            answer_close(&again);
-        }
-        answer_close(&first);
+        if (problem_open(&p, &s, length, v)) same_in_runs(&p, &w->of[n / 2], v);
         problem_close(&p);
     }
 }

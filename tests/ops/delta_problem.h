@@ -215,6 +215,21 @@ static inline bool same_bits(const struct problem *p, int i, const double *a, co
     return memcmp(a, b, (size_t)elements(p, i) * sizeof *a) == 0;
 }
 
+/* The gradients have the same bits in a hundred runs, with one thread and with three. */
+static inline void same_in_runs(const struct problem *p, struct way *way, struct verdict *v)
+{
+    struct answer first = {0}, again = {0};
+    bool fine = solve(p, &way->one, &first, v);
+    for (int run = 0; fine && run < 100; run++) {
+        fine = solve(p, run % 2 ? &way->one : &way->three, &again, v);
+        for (int i = 0; fine && i < INPUTS; i++)
+            fine = EXPECT(v, same_bits(p, i, again.grad[i], first.grad[i]),
+                          "%s (%s) has other bits in run %d", names[i], way->name, run);
+        answer_close(&again);
+    }
+    answer_close(&first);
+}
+
 /* Rows from .. to of sequence b as a problem of its own. */
 static inline bool part_open(struct problem *part, const struct problem *of, int b, int from,
                              int to, struct verdict *v)
