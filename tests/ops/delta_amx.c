@@ -1,11 +1,9 @@
 /* Laws of the chunk form of op_delta (docs/kernels/delta_amx.md) against the reference in double:
- * calls that are fast, with runs of 64 rows and more. The same file is linked twice: with the
- * library's tiles, which few machines have, and with tiles in plain C (tile.h), which run wherever
- * there is AVX-512 with bf16. */
-#include "base/cpu.h"
+ * calls that are fast, with runs of 64 rows and more. */
 #include "harness/cache.h"
 #include "kernels/cpu/delta.h"
 #include "ops/delta_problem.h"
+#include "ops/delta_tiles.h"
 
 /* Operands are rounded to bf16: 2^-9 at most, 1.1e-3 on average, for each of about ten roundings
  * between an input and an output: sqrt(10) 1.1e-3 = 3.5e-3. */
@@ -13,20 +11,9 @@
 
 /* ---- whether there is anything to prove -------------------------------------------------------- */
 
-/* Otherwise the laws below would prove the exact form once more. */
 static bool no_chunks(struct lab *lab, struct verdict *v, const char *law)
 {
-#ifdef GDN_TILE_EMULATED
-    const uint32_t needs = CPU_AVX512 | CPU_AVX512_BF16;
-#else
-    const uint32_t needs = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX;
-#endif
-    v->cases++;
-    if ((cpu_flags() & needs) == needs &&
-        lab->under[0].device->forward[OP_DELTA] == cpu_delta_forward_amx)
-        return false;
-    fprintf(stderr, "delta_amx %s: SKIPPED, there is no chunk form here\n", law);
-    return true;
+    return no_tiles(lab->under[0].device->forward[OP_DELTA], cpu_delta_forward_amx, v, law);
 }
 
 static void choice(struct lab *lab, struct verdict *v, const struct law *law)

@@ -1,54 +1,28 @@
 /* Laws of the fast backward of op_delta: chunks of 64 on AMX tiles, bf16 operands. Against the
- * reference in double, and bits. The same source runs on real tiles where the machine has some, and
- * with its tiles in plain C (library gdn_emulated) where there is AVX-512 with bf16; without
- * either, a law says that it was skipped. Limits: docs/kernels/delta_amx_backward.md. */
-#include "base/cpu.h"
+ * reference in double, and bits. Limits: docs/kernels/delta_amx_backward.md. */
 #include "ops/delta_problem.h"
+#include "ops/delta_tiles.h"
 
-op_kernel cpu_delta_backward_emulated;
+/* ---- how it is run --------------------------------------------------------------------------- */
 
-/* ---- the ways to run it ---------------------------------------------------------------------- */
-
-static bool way_open(struct way *way, const char *name, op_kernel *kernel, struct gdn_error *err)
+static void on_tiles(struct lab *lab, struct verdict *v, const char *law, ways_law *holds)
 {
-    *way = (struct way){0};
-    snprintf(way->name, sizeof way->name, "%s", name);
-    if (!station_open(&way->one, "cpu", 1, ~0u, SCRATCH_BYTES, err) ||
-        !station_open(&way->three, "cpu", 3, ~0u, SCRATCH_BYTES, err))
-        return false;
-    if (kernel) way->one.device->backward[OP_DELTA] = kernel;
-    if (kernel) way->three.device->backward[OP_DELTA] = kernel;
-    return true;
-}
-
-static void on_each(struct lab *lab, struct verdict *v, ways_law *holds)
-{
-    static bool told;
-    const uint32_t have = cpu_flags(), vectors = CPU_AVX512 | CPU_AVX512_BF16;
-    struct ways w = {.ref = &lab->ref};
+    struct ways w = {.ref = &lab->ref, .count = 1, .of = {{.name = "tiles"}}};
+    struct way *way = &w.of[0];
     struct gdn_error err = {0};
-    bool open = true;
-    if ((have & vectors) == vectors)
-        open = way_open(&w.of[w.count++], "emulated", cpu_delta_backward_emulated, &err);
-    if (open && (have & vectors) == vectors && have & CPU_AMX)
-        open = way_open(&w.of[w.count++], "tiles", NULL, &err);
-    if (w.count < 2 && !told)
-        fprintf(stderr, "delta_amx_backward: skipped %s: this machine has none\n",
-                w.count ? "on real tiles" : "altogether, AVX-512 with bf16 and tiles");
-    told = true;
-    v->cases++;
-    if (EXPECT(v, open, "%s", err.text)) holds(&w, v);
-    for (int i = 0; i < w.count; i++) {
-        station_close(&w.of[i].one);
-        station_close(&w.of[i].three);
-    }
+    const bool open = station_open(&way->one, "cpu", 1, ~0u, SCRATCH_BYTES, &err) &&
+                      station_open(&way->three, "cpu", 3, ~0u, SCRATCH_BYTES, &err);
+    if (EXPECT(v, open, "%s", err.text) &&
+        !no_tiles(way->one.device->backward[OP_DELTA], cpu_delta_backward_amx, v, law))
+        holds(&w, v);
+    station_close(&way->one);
+    station_close(&way->three);
 }
 
-#define EACH(name)                                                                                 \
-    static void name(struct lab *lab, struct verdict *v, const struct law *law)                    \
-    {                                                                                              \
-        (void)law;                                                                                 \
-        on_each(lab, v, name##_holds);                                                             \
+#define ON_TILES(holds)                                                              \
+    static void holds(struct lab *lab, struct verdict *v, const struct law *law)     \
+    {                                                                                \
+        on_tiles(lab, v, law->name, holds##_holds);                                  \
     }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -95,7 +69,7 @@ static void lengths_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(lengths)
+ON_TILES(lengths)
 
 /* Heads of 128, for which sizes are constants, with the values of one head and the next. */
 static void usual_holds(struct ways *w, struct verdict *v)
@@ -115,7 +89,7 @@ static void usual_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(usual)
+ON_TILES(usual)
 
 /* Long, short, empty and absent sequences in one call; without a gradient of S1, then of o. */
 static void ragged_holds(struct ways *w, struct verdict *v)
@@ -133,7 +107,7 @@ static void ragged_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(ragged)
+ON_TILES(ragged)
 
 /* ---- hostile numbers ------------------------------------------------------------------------- */
 
@@ -218,7 +192,7 @@ static void hostile_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(hostile)
+ON_TILES(hostile)
 
 /* A gate that forgets everything has a gradient of nothing, not the rest of a difference. */
 static void nothing_left_holds(struct ways *w, struct verdict *v)
@@ -238,7 +212,7 @@ static void nothing_left_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(nothing_left)
+ON_TILES(nothing_left)
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
@@ -253,7 +227,7 @@ static void runs_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(runs)
+ON_TILES(runs)
 
 /* Each sequence of a batch as it is alone, the short ones with the exact kernel's bits; a NaN in
  * one leaves the others alone. */
@@ -285,7 +259,7 @@ static void alone_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(alone)
+ON_TILES(alone)
 
 /* Cut at a chunk's edge where S is 0, G handed back: the bits of one call. */
 static void segments_holds(struct ways *w, struct verdict *v)
@@ -323,7 +297,7 @@ static void segments_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(segments)
+ON_TILES(segments)
 
 /* Exact unless asked, and where the form does not reach: a gate a channel, other widths, f16. */
 static void exact_holds(struct ways *w, struct verdict *v)
@@ -349,7 +323,7 @@ static void exact_holds(struct ways *w, struct verdict *v)
         problem_close(&p);
     }
 }
-EACH(exact)
+ON_TILES(exact)
 
 static const struct law laws[] = {{.name = "lengths", .run = lengths},
                                   {.name = "usual", .run = usual},

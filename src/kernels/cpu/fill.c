@@ -67,7 +67,6 @@ void cpu_fill(struct device *device, uint32_t flags)
         forward[OP_LINEAR] = cpu_linear_forward_amx;
         forward[OP_LINEAR_CE] = cpu_linear_ce_forward_amx;
         forward[OP_EXPERTS] = cpu_experts_forward_amx;
-    }
-    if ((flags & TILES) == TILES && flags & CPU_AMX)
         backward[OP_DELTA] = cpu_delta_backward_amx;
+    }
 }
