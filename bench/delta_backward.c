@@ -54,11 +54,11 @@ static void call_make(struct call *c, struct arena *data, int T, int Hk, int Hv,
     c->rows = (struct rows){.B = 1, .T = T, .start = c->start, .pos = c->pos};
 }
 
-/* Per token and value head: 8.75 products with a state, 6 with a 16 x 16 matrix, and the pairs of a
+/* Per token and value head: 8.75 products with a state, 5 with a 16 x 16 matrix, and the pairs of a
  * block: 4.9 such products, or 20 flops for each pair and channel. */
 static double flops_of(bool channel)
 {
-    return 8.75 * 2 * D * D + 6 * 2 * 16 * D + (channel ? 7.5 * 20 * D : 4.9 * 2 * 16 * D);
+    return 8.75 * 2 * D * D + 5 * 2 * 16 * D + (channel ? 7.5 * 20 * D : 4.9 * 2 * 16 * D);
 }
 
 struct timed {
