@@ -61,8 +61,8 @@ struct bench_want {
 /* The rest of a line. */
 void bench_print_want(const struct bench_want *want, double found);
 
-/* A line of a table whose works have `units` of time in a round: its name, us a unit (median, best),
- * the roof, us a unit at the roof if each takes `amount`, the share of it, what is asked. */
+/* A line of a table whose works make `units` in a round: its name, us a unit (median, best), the
+ * roof, us a unit at the roof if each takes `amount`, the share of it, what is asked. */
 void bench_print_head(const char *columns);
 void bench_print_row(const char *name, struct bench_time t, double units, double amount,
                      const struct bench_want *want);

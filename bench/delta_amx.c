@@ -132,7 +132,8 @@ static void time_work(const struct work *w, bool channel, const char *part, doub
              w->exact ? "exact" : "amx", w->threads);
     if (w->threads > cpu_count() || !strstr(name, part)) return;
     call_open(&c, w, channel);
-    const struct bench_roof roof = {.work = run_roof, .amount = (double)TILE_FLOPS * TILE_PRODUCTS * w->threads};
+    const double products = (double)TILE_PRODUCTS * w->threads;
+    const struct bench_roof roof = {.work = run_roof, .amount = TILE_FLOPS * products};
     const struct bench_time t = bench_run(run_call, &c, w->threads, roof, limit);
     bench_print_row(name, t, (double)w->T * w->heads, flops_of(w),
                     channel ? &w->channel : &w->one);

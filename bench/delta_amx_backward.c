@@ -1,9 +1,9 @@
 /* gdn-bench-delta_amx_backward: times the fast backward of op_delta (AMX tiles, bf16 operands) with
  * heads of 128 x 128, dense, one gate a head, and the exact one beside it.
  *
- * Per token and value head stand the time (median and best) and the time at the roof measured in turn
- * with it: as many tile products as the form makes, on tiles that stay in registers; of the exact
- * form multiply-adds. must, goal: what is asked of one thread on an AMX Xeon.
+ * Per token and value head stand the time (median and best) and the time at the roof measured in
+ * turn with it: as many tile products as the form makes, on tiles that stay in registers; of the
+ * exact form multiply-adds. must, goal: what is asked of one thread on an AMX Xeon.
  *
  *     gdn-bench-delta_amx_backward [part of a row's first six columns [seconds a row]] */
 #include <stdio.h>
