@@ -71,6 +71,15 @@ static size_t layer_row(const struct config *c)
     return larger(delta_row(c), attn_row(c)) + 8 * (size_t)c->D + ffn_row(c);
 }
 
+/* Of attention: a block of 128 queries with two sums and a page for each thread, and what threads
+ * share of a long past. */
+static size_t attn_bytes(const struct config *c, size_t threads)
+{
+    const size_t value = (size_t)(c->family->latent ? c->latent : c->head_dim);
+    const size_t key = value + (c->family->latent ? (size_t)c->shared_key : 0);
+    return threads * 4 * (192 * key + 320 * value + (1u << 16)) + (8u << 20);
+}
+
 /* Scratch of a kernel: a few rows and one head of a state for each thread, tiles of the head. */
 static size_t kernel_bytes(const struct config *c, const struct device *device)
 {
@@ -81,7 +90,8 @@ static size_t kernel_bytes(const struct config *c, const struct device *device)
                          2 * (size_t)c->Hv * (size_t)c->Dv + latent +
                          2 * (size_t)c->Hq * (size_t)c->head_dim;
     const size_t log = 32 * 8 * (4 * (size_t)c->Dk + 2 * (size_t)c->Dv + 64);
-    return (size_t)pool_threads(device->pool) * (2 * head + log + 64 * width + (1u << 20)) +
+    const size_t threads = (size_t)pool_threads(device->pool);
+    return threads * (2 * head + log + 64 * width + (1u << 20)) + attn_bytes(c, threads) +
            (8u << 20);
 }
 

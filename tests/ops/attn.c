@@ -66,7 +66,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4), AXIS(R, 1, 2, 3, 4),
-    AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(window, 0, 1),
+    AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1),
     AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 0, NARROW_VALUES)};
 static const struct axis narrow[] = {AXIS(T, 1, 4, 9), AXIS(D, 1, 5), AXIS(Hk, 1, 2),
                                      AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1),
@@ -77,6 +77,14 @@ static const struct shape calls[] = {
     {.B = 2, .T = 70, .Hk = 2, .R = 2, .D = 24, .slots = 1, .start = 60, .option = NARROW_VALUES},
     {.B = 4, .T = 70, .Hk = 1, .R = 5, .D = 40, .slots = 1, .start = 60, .option = LATENT},
     {.B = 2, .T = 3, .Hk = 1, .R = 4, .D = 576, .slots = 1, .start = 66, .option = LATENT},
+    {.T = 70, .Hk = 2, .R = 4, .D = 64, .slots = 1, .start = 60, .act = DTYPE_BF16},
+    {.B = 3, .T = 66, .Hk = 1, .R = 3, .D = 256, .slots = 1, .start = 66, .act = DTYPE_BF16},
+    {.B = 2, .T = 5, .Hk = 2, .R = 3, .D = 40, .slots = 1, .start = 1100, .act = DTYPE_BF16},
+    {.B = 2, .T = 5, .Hk = 2, .R = 3, .D = 40, .slots = 1, .start = 1100},
+    {.T = 1, .Hk = 1, .R = 32, .D = 576, .slots = 1, .start = 600, .act = DTYPE_BF16,
+     .option = LATENT},
+    {.T = 3, .Hk = 1, .R = 140, .D = 16, .slots = 1, .start = 70, .act = DTYPE_BF16},
+    {.B = 2, .T = 80, .Hk = 2, .R = 4, .D = 128, .act = DTYPE_BF16, .window = 1},
 };
 static const struct shape bench[] = {
     {.T = 128, .Hk = 2, .R = 4, .D = 256},

@@ -62,7 +62,9 @@ static const struct shape shapes[] = {
     {.Hk = 2, .R = 1, .D = 5, .Dv = 7, .slots = 16, .act = DTYPE_BF16},
     {.Hk = 1, .R = 3, .D = 33, .Dv = 20, .slots = 16, .option = LATENT},
 };
-static const struct shape speculating[] = {{.Hk = 1, .R = 2, .D = 4, .Dv = 4, .slots = 32}};
+static const struct shape speculating[] = {
+    {.Hk = 1, .R = 2, .D = 4, .Dv = 4, .slots = 32},
+    {.Hk = 1, .R = 3, .D = 32, .Dv = 32, .slots = 32, .act = DTYPE_BF16}};
 
 #define OVER_PAGES {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40}
 static const struct law laws[] = {

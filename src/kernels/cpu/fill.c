@@ -22,6 +22,7 @@ enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX };
     forward[OP_NORM] = cpu_norm_forward##isa;                   \
     forward[OP_GATED_NORM] = cpu_gated_norm_forward##isa;       \
     forward[OP_ROPE] = cpu_rope_forward##isa;                   \
+    forward[OP_ATTN] = cpu_attn_forward##isa;                   \
     forward[OP_GLU] = cpu_glu_forward##isa;                     \
     backward[OP_ADD_NORM] = cpu_add_norm_backward##isa;         \
     backward[OP_LINEAR] = cpu_linear_backward##isa;             \
@@ -40,7 +41,6 @@ void cpu_fill_portable(struct device *device)
     op_kernel **forward = device->forward, **backward = device->backward;
     forward[OP_EMBED] = cpu_embed_forward;
     forward[OP_TOP] = cpu_top_forward;
-    forward[OP_ATTN] = cpu_attn_forward;
     forward[OP_ROUTE] = cpu_route_forward;
     forward[OP_HEAD_LINEAR] = cpu_head_linear_forward;
     forward[OP_JOIN] = cpu_join_forward;
@@ -67,6 +67,7 @@ void cpu_fill(struct device *device, uint32_t flags)
         forward[OP_LINEAR] = cpu_linear_forward_amx;
         forward[OP_LINEAR_CE] = cpu_linear_ce_forward_amx;
         forward[OP_EXPERTS] = cpu_experts_forward_amx;
+        forward[OP_ATTN] = cpu_attn_forward_amx;
         backward[OP_DELTA] = cpu_delta_backward_amx;
     }
 }

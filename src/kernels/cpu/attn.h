@@ -1,0 +1,85 @@
+/* attn.h: what the driver of attention (attn.c) and its forms share: a block of queries, the page it
+ * meets, the sums it keeps.
+ *
+ * The queries of one key head at one token are its group; column c of a block is query
+ * (first + c) % group of token (first + c) / group, counted from `row`. All tokens of a block stand
+ * in one page of 64 positions: every earlier page is seen whole by all of them, and only this last
+ * one is cut off where a token's past ends. So blocks never mask anything but their last page.
+ *
+ * A column's sums over the pages of a span (ATTN_SPAN positions, at absolute places) are
+ *
+ *     top = max of its scores    weight = sum e^(score - top)    acc = sum e^(score - top) v
+ *
+ * page after page; spans meet in order. Nothing of it depends on the other columns. */
+#ifndef KERNELS_CPU_ATTN_H
+#define KERNELS_CPU_ATTN_H
+
+#include "kernels/cpu/cpu.h"
+
+enum { ATTN_COLUMNS = 128, ATTN_SPAN = 8 * PAGE };
+
+struct attn_page {
+    const char *k, *v;       /* of the page's first position */
+    int64_t k_step, v_step;  /* bytes from one position to the next */
+    const char *next_k, *next_v; /* of the page to come: to be called in time; NULL: none */
+    int keys;                /* positions to read: 64, in a block's last page what its last token sees */
+    bool last;
+};
+
+/* Calls rows of the page to come into L2. */
+static inline void attn_call(const char *next, int64_t step, int64_t bytes, int row, int rows)
+{
+    if (!next) return;
+    for (const char *at = next + row * step; rows > 0; rows--, at += step)
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+}
+
+struct attn_sums {
+    float *top, *weight; /* [columns] */
+    float *acc;          /* [columns][acc_step] */
+};
+
+struct attn_block {
+    const struct attn_args *args;
+    int64_t row;   /* the first of the sequence's tokens in the page */
+    int64_t h;     /* key head */
+    int64_t first; /* column 0 */
+    int columns, group;
+    int place;     /* of that token in its page */
+    int64_t acc_step;
+    char *work;    /* form->bytes, and the block's alone */
+};
+
+/* How many keys of the last page column c sees. */
+static inline int attn_seen(const struct attn_block *b, int c)
+{
+    return b->place + (int)((b->first + c) / b->group) + 1;
+}
+
+/* Query or output of column c. */
+static inline void *attn_column(const struct attn_block *b, const struct tensor *t, int c)
+{
+    const int64_t at = b->first + c;
+    return tensor_at(t, (b->row + at / b->group) * t->stride[0] +
+                            (b->h * b->group + at % b->group) * t->stride[1]);
+}
+
+/* Widths and columns as forms pad them. */
+static inline int64_t attn_wide(int64_t n) { return (n + 31) / 32 * 32; }
+static inline int attn_columns(int n) { return (n + 15) / 16 * 16; }
+
+/* One way to do the work of a thread. */
+struct attn_form {
+    size_t (*bytes)(const struct attn_args *a, int columns);
+    void (*enter)(const struct attn_block *b); /* brings the queries to b->work */
+    void (*fold)(const struct attn_block *b, const struct attn_sums *sums,
+                 const struct attn_page *page);
+    /* into := into and, behind it, from */
+    void (*merge)(const struct attn_block *b, const struct attn_sums *into,
+                  const struct attn_sums *from);
+    void (*leave)(const struct attn_block *b, const struct attn_sums *sums); /* o = acc / weight */
+};
+extern const struct attn_form attn_form_portable, attn_form_avx2, attn_form_avx512;
+extern const struct attn_form attn_form_amx; /* q, k and v in bf16 */
+
+#endif

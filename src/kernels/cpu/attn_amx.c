@@ -1,0 +1,326 @@
+/* attn_amx.c: attention in bf16 on AMX tiles. docs/kernels/attn.md.
+ *
+ *     S^T = K q^T     keys as they lie, 16 rows of a tile; queries as pairs of channels by columns
+ *     O  += P V       P turned to rows of queries, in two bf16 parts (hi + lo is e^x but for 2^-18);
+ *                     values as pairs of tokens
+ *
+ * Sums are f32. An entry of a tile depends on its own row and column alone, and every column meets
+ * the same products in the same order however many there are: a token alone, a prompt, a draft. */
+#include "kernels/cpu/vec_avx512.h"
+
+#include "kernels/cpu/attn_sums_tmpl.h"
+#include "kernels/cpu/delta_amx_pack.h"
+
+enum { FLUSH = 0x8040 }; /* denormals are zero: tiles do so anyway, and vectors trap on them */
+
+#define TILE_AT(base, n) ((base) + (size_t)(n) * TILE_HALVES)
+
+/* What a block keeps in its memory. steps: of 32 channels; strips: of 16 value columns. */
+struct attn_amx {
+    int tiles, steps, strips;
+    uint16_t *q; /* B [tiles][steps]: 16 pairs of channels by 16 columns */
+    uint16_t *k; /* A [4][steps]: 16 keys */
+    uint16_t *v; /* B [2][strips]: 16 pairs of tokens */
+    uint16_t *p; /* A [2 tiles][2 halves][hi, lo]: 16 columns by 32 tokens */
+    float *s;    /* [2 tiles][64][16]: keys by columns */
+    uint32_t *turn; /* [2][16][16] */
+    bool strays; /* some of the page's values are no numbers; they are 0 in v */
+};
+
+static struct attn_amx room_of(const struct attn_args *a, int columns, char *memory, size_t *bytes)
+{
+    struct attn_amx m = {.tiles = (columns + 15) / 16, .steps = (int)attn_wide(a->q->dim[2]) / 32,
+                         .strips = (int)attn_wide(a->v->dim[2]) / 16};
+    const int tiles[] = {m.tiles * m.steps, 4 * m.steps, 2 * m.strips, 8};
+    uint16_t **const part[] = {&m.q, &m.k, &m.v, &m.p};
+    size_t used = 0;
+    for (int i = 0; i < 4; i++) {
+        *part[i] = (uint16_t *)(memory + used);
+        used += (size_t)tiles[i] * TILE_SIZE;
+    }
+    m.s = (float *)(memory + used);
+    m.turn = (uint32_t *)(memory + used + 8 * TILE_SIZE);
+    *bytes = used + 10 * TILE_SIZE;
+    return m;
+}
+
+static size_t amx_bytes(const struct attn_args *a, int columns)
+{
+    static char nowhere[1];
+    size_t bytes;
+    room_of(a, columns, nowhere, &bytes);
+    return bytes;
+}
+
+static struct attn_amx room(const struct attn_block *b)
+{
+    size_t bytes;
+    return room_of(b->args, b->columns, b->work, &bytes);
+}
+
+/* ---- operands ----------------------------------------------------------------------------------- */
+
+/* Entries at.. of a row of `width`, 32 of them; beyond its end 0. */
+TILE_INLINE __m512i row32(const void *row, int64_t at, int64_t width)
+{
+    const uint16_t *half = (const uint16_t *)row + at;
+    const int64_t left = width - at;
+    if (left >= 32) return _mm512_loadu_si512(half);
+    return left <= 0 ? _mm512_setzero_si512()
+                     : _mm512_maskz_loadu_epi16(0xffffffffu >> (32 - left), half);
+}
+
+static void amx_enter(const struct attn_block *b)
+{
+    const struct tensor *q = b->args->q;
+    const struct attn_amx m = room(b);
+    for (int t = 0; t < m.tiles; t++)
+        for (int s = 0; s < m.steps; s++) {
+            __m512i turned[16];
+            for (int i = 0; i < 16; i++) {
+                const int c = 16 * t + i;
+                _mm512_storeu_si512(m.turn + 16 * i,
+                                    c < b->columns ? row32(attn_column(b, q, c), 32 * s, q->dim[2])
+                                                   : _mm512_setzero_si512());
+            }
+            turn16(turned, m.turn, TILE_BYTES);
+            for (int i = 0; i < 16; i++)
+                _mm512_storeu_si512(TILE_AT(m.q, t * m.steps + s) + 32 * i, turned[i]);
+        }
+}
+
+static void pack_keys(const struct attn_amx *m, const struct attn_page *page, int64_t D)
+{
+    for (int j = 0; j < PAGE; j++) {
+        const char *row = page->k + j * page->k_step;
+        uint16_t *to = TILE_AT(m->k, j / 16 * m->steps) + j % 16 * 32;
+        attn_call(page->next_k, page->k_step, 2 * D, j, 1);
+        for (int s = 0; s < m->steps; s++, to += TILE_HALVES)
+            _mm512_storeu_si512(to, j < page->keys ? row32(row, 32 * s, D)
+                                                   : _mm512_setzero_si512());
+    }
+}
+
+/* Where a half is infinite or NaN. */
+TILE_INLINE __mmask32 strays_of(__m512i halves)
+{
+    const __m512i exponent = _mm512_set1_epi16(0x7f80);
+    return _mm512_cmpeq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
+}
+
+/* A token that a column does not see meets it with weight 0, and 0 times what is no number is none:
+ * such values become 0 here, and add_strays brings them to those that see them. */
+static void pack_values(struct attn_amx *m, const struct attn_page *page, int64_t Dv)
+{
+    __mmask32 any = 0;
+    for (int j = 0; j < PAGE; j += 2) {
+        const char *row = page->v + j * page->v_step;
+        uint16_t *to = TILE_AT(m->v, j / 32 * m->strips) + j % 32 / 2 * 32;
+        attn_call(page->next_v, page->v_step, 2 * Dv, j, 2);
+        for (int i = 0; i < m->strips; i += 2, to += 2 * TILE_HALVES) {
+            __m512i x = _mm512_setzero_si512(), y = x;
+            if (j < page->keys) x = row32(row, 16 * i, Dv);
+            if (j + 1 < page->keys) y = row32(row + page->v_step, 16 * i, Dv);
+            const __mmask32 bad_x = strays_of(x), bad_y = strays_of(y);
+            any |= bad_x | bad_y;
+            x = _mm512_mask_mov_epi16(x, bad_x, _mm512_setzero_si512());
+            y = _mm512_mask_mov_epi16(y, bad_y, _mm512_setzero_si512());
+            const __m512i low_x = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
+            const __m512i low_y = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(y));
+            const __m512i high_x = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1));
+            const __m512i high_y = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(y, 1));
+            _mm512_storeu_si512(to, _mm512_or_si512(low_x, _mm512_slli_epi32(low_y, 16)));
+            _mm512_storeu_si512(to + TILE_HALVES,
+                                _mm512_or_si512(high_x, _mm512_slli_epi32(high_y, 16)));
+        }
+    }
+    m->strays = any != 0;
+}
+
+/* ---- scores ------------------------------------------------------------------------------------- */
+
+/* m->s of tile t and, where there are two, the one after it. */
+TILE_INLINE void scores(const struct attn_amx *m, int t, bool two)
+{
+    const uint16_t *q = TILE_AT(m->q, t * m->steps), *q1 = TILE_AT(q, m->steps);
+    float *to = m->s, *to1 = m->s + PAGE * 16;
+    for (int j = 0; j < 4; j += 2, to += 2 * TILE_FLOATS, to1 += 2 * TILE_FLOATS) {
+        const uint16_t *k = TILE_AT(m->k, j * m->steps), *k1 = TILE_AT(k, m->steps);
+        tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3);
+        for (int s = 0; s < m->steps; s++) {
+            tile_load(4, TILE_AT(k, s), TILE_BYTES);
+            tile_load(6, TILE_AT(q, s), TILE_BYTES);
+            tile_dp(0, 4, 6);
+            tile_load(5, TILE_AT(k1, s), TILE_BYTES);
+            tile_dp(1, 5, 6);
+            if (!two) continue;
+            tile_load(7, TILE_AT(q1, s), TILE_BYTES);
+            tile_dp(2, 4, 7);
+            tile_dp(3, 5, 7);
+        }
+        tile_store(0, to, TILE_BYTES);
+        tile_store(1, to + TILE_FLOATS, TILE_BYTES);
+        if (!two) continue;
+        tile_store(2, to1, TILE_BYTES);
+        tile_store(3, to1 + TILE_FLOATS, TILE_BYTES);
+    }
+}
+
+/* ---- weights ------------------------------------------------------------------------------------ */
+
+/* Scores s [64][16] times `scale`, those not seen -inf; returns the largest of each column, or top. A
+ * NaN is never the largest. */
+TILE_INLINE __m512 scale_scores(float *s, float scale, __m512 top, bool last, __m512i seen)
+{
+    __m512 most[4];
+    for (int n = 0; n < 4; n++) most[n] = top;
+    for (int j = 0; j < PAGE; j += 4)
+        VF_UNROLL for (int n = 0; n < 4; n++) {
+            __m512 x = _mm512_mul_ps(_mm512_load_ps(s + (j + n) * 16), _mm512_set1_ps(scale));
+            if (last) {
+                const __mmask16 sees = _mm512_cmpgt_epi32_mask(seen, _mm512_set1_epi32(j + n));
+                x = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), sees, x);
+            }
+            _mm512_store_ps(s + (j + n) * 16, x);
+            most[n] = _mm512_max_ps(x, most[n]);
+        }
+    return _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+}
+
+/* The weights of 32 tokens of 16 columns as A tiles: hi to p, lo behind it. Adds them to sum [4]. */
+TILE_INLINE void weigh_half(const struct attn_amx *m, const float *s, __m512 top, __m512 *sum,
+                            uint16_t *p)
+{
+    const __m512i half = _mm512_set1_epi32(0x8000), high = _mm512_set1_epi32((int)0xffff0000);
+    uint32_t *hi = m->turn, *lo = hi + TILE_FLOATS;
+    __m512i turned[16];
+    VF_UNROLL for (int i = 0; i < 16; i++) {
+        const __m512 x = vf_exp(_mm512_sub_ps(_mm512_load_ps(s + 32 * i), top));
+        const __m512 y = vf_exp(_mm512_sub_ps(_mm512_load_ps(s + 32 * i + 16), top));
+        sum[2 * i % 4] = _mm512_add_ps(sum[2 * i % 4], x);
+        sum[2 * i % 4 + 1] = _mm512_add_ps(sum[2 * i % 4 + 1], y);
+        const __m512i a = _mm512_add_epi32(_mm512_castps_si512(x), half);
+        const __m512i b = _mm512_add_epi32(_mm512_castps_si512(y), half);
+        const __m512 hi_x = _mm512_castsi512_ps(_mm512_and_si512(a, high));
+        const __m512 hi_y = _mm512_castsi512_ps(_mm512_and_si512(b, high));
+        _mm512_store_si512(hi + 16 * i,
+                           _mm512_mask_mov_epi16(b, 0x55555555, _mm512_srli_epi32(a, 16)));
+        _mm512_store_si512(lo + 16 * i, pack_pair(_mm512_sub_ps(x, hi_x), _mm512_sub_ps(y, hi_y)));
+    }
+    for (int part = 0; part < 2; part++, p += TILE_HALVES) {
+        turn16(turned, hi + part * TILE_FLOATS, TILE_BYTES);
+        for (int i = 0; i < 16; i++) _mm512_store_si512(p + 32 * i, turned[i]);
+    }
+}
+
+static __m512i seen_of(const struct attn_block *b, int t)
+{
+    int32_t seen[16];
+    for (int i = 0; i < 16; i++) seen[i] = attn_seen(b, 16 * t + i);
+    return _mm512_loadu_si512(seen);
+}
+
+/* Tile t of the block, the n-th of m->s and m->p: scores become weights; the sums so far shrink. */
+TILE_INLINE void weigh(const struct attn_block *b, const struct attn_amx *m,
+                       const struct attn_sums *sums, bool last, int t, int n)
+{
+    float *s = m->s + n * PAGE * 16, shrink[16];
+    uint16_t *p = TILE_AT(m->p, 4 * n);
+    const __m512 old = _mm512_loadu_ps(sums->top + 16 * t);
+    const __m512 top = scale_scores(s, (float)b->args->scale, old, last,
+                                    last ? seen_of(b, t) : _mm512_setzero_si512());
+    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                     _mm512_setzero_ps()};
+    weigh_half(m, s, top, sum, p);
+    weigh_half(m, s + 32 * 16, top, sum, TILE_AT(p, 2));
+    const __m512 keep = vf_exp(_mm512_sub_ps(old, top));
+    const __m512 all = _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
+    float *weight = sums->weight + 16 * t;
+    _mm512_storeu_ps(weight, _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(weight), keep), all));
+    _mm512_storeu_ps(sums->top + 16 * t, top);
+    _mm512_storeu_ps(shrink, keep);
+    for (int i = 0; i < 16; i++)
+        if (shrink[i] != 1.0f)
+            attn_scale(sums->acc + (16 * t + i) * b->acc_step, shrink[i], 16 * m->strips);
+}
+
+/* ---- values ------------------------------------------------------------------------------------- */
+
+/* acc of tile t and, where there are two, the one after it += P V. */
+TILE_INLINE void mix(const struct attn_block *b, const struct attn_amx *m,
+                     const struct attn_sums *sums, int t, bool two)
+{
+    const size_t step = (size_t)b->acc_step * sizeof(float);
+    float *acc = sums->acc + 16 * t * b->acc_step, *acc1 = acc + 16 * b->acc_step;
+    for (int i = 0; i < m->strips; i += 2, acc += 32, acc1 += 32) {
+        tile_load(0, acc, step), tile_load(1, acc + 16, step);
+        if (two) tile_load(2, acc1, step), tile_load(3, acc1 + 16, step);
+        for (int half = 0; half < 2; half++) {
+            const uint16_t *v = TILE_AT(m->v, half * m->strips + i), *p = TILE_AT(m->p, 2 * half);
+            tile_load(6, v, TILE_BYTES), tile_load(7, TILE_AT(v, 1), TILE_BYTES);
+            for (int part = 0; part < 2; part++) {
+                tile_load(4, TILE_AT(p, part), TILE_BYTES);
+                tile_dp(0, 4, 6);
+                tile_dp(1, 4, 7);
+                if (!two) continue;
+                tile_load(5, TILE_AT(p, 4 + part), TILE_BYTES);
+                tile_dp(2, 5, 6);
+                tile_dp(3, 5, 7);
+            }
+        }
+        tile_store(0, acc, step), tile_store(1, acc + 16, step);
+        if (two) tile_store(2, acc1, step), tile_store(3, acc1 + 16, step);
+    }
+}
+
+/* What pack_values left out, for tile t, the n-th of m->p. */
+static void add_strays(const struct attn_block *b, const struct attn_amx *m,
+                       const struct attn_sums *sums, const struct attn_page *page, int t, int n)
+{
+    const int64_t Dv = b->args->v->dim[2];
+    for (int c = 16 * t; c < 16 * t + 16 && c < b->columns; c++) {
+        const int seen = page->last ? attn_seen(b, c) : PAGE;
+        for (int j = 0; j < seen; j++) {
+            const uint16_t *v = (const uint16_t *)(page->v + j * page->v_step);
+            const float weight = bf16_to_f32(TILE_AT(m->p, 4 * n + j / 32 * 2)[c % 16 * 32 + j % 32]);
+            for (int64_t d = 0; d < Dv; d++)
+                if ((v[d] & 0x7f80) == 0x7f80)
+                    sums->acc[c * b->acc_step + d] += weight * bf16_to_f32(v[d]);
+        }
+    }
+}
+
+TILE_INLINE void fold_tiles(const struct attn_block *b, const struct attn_amx *m,
+                            const struct attn_sums *sums, const struct attn_page *page, int t,
+                            bool two, bool last)
+{
+    scores(m, t, two);
+    weigh(b, m, sums, last, t, 0);
+    if (two) weigh(b, m, sums, last, t + 1, 1);
+    mix(b, m, sums, t, two);
+    if (!m->strays) return;
+    add_strays(b, m, sums, page, t, 0);
+    if (two) add_strays(b, m, sums, page, t + 1, 1);
+}
+
+static void amx_fold(const struct attn_block *b, const struct attn_sums *sums,
+                     const struct attn_page *page)
+{
+    struct attn_amx m = room(b);
+    const unsigned modes = _mm_getcsr();
+    _mm_setcsr(modes | FLUSH);
+    pack_keys(&m, page, b->args->q->dim[2]);
+    pack_values(&m, page, b->args->v->dim[2]);
+    tile_open();
+    int t = 0;
+    for (; t + 2 <= m.tiles; t += 2)
+        if (page->last)
+            fold_tiles(b, &m, sums, page, t, true, true);
+        else
+            fold_tiles(b, &m, sums, page, t, true, false);
+    if (t < m.tiles) fold_tiles(b, &m, sums, page, t, false, page->last);
+    tile_close();
+    _mm_setcsr(modes);
+}
+
+const struct attn_form attn_form_amx = {amx_bytes, amx_enter, amx_fold, attn_merge, attn_leave};
