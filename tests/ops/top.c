@@ -31,8 +31,12 @@ static const struct axis axes[] = {
     AXIS(K, 1, 2, 40, 256), AXIS(act, DTYPE_F32, DTYPE_F16), AXIS(option, 0, 1, 2, 3),
     AXIS(regime, 0, 0, 1, 2, 3, 4)};
 static const struct shape lines[] = {{.T = 1, .N = 5003, .K = 256},
-                                     {.T = 2, .N = 2003, .K = 256, .regime = REGIME_ZERO}};
-static const struct shape bench[] = {{.T = 1, .N = 151936, .K = 256}};
+                                     {.T = 2, .N = 2003, .K = 256, .regime = REGIME_ZERO},
+                                     {.T = 1, .N = 30011, .K = 256, .option = MANY_TIES,
+                                      .act = DTYPE_BF16},
+                                     {.T = 2, .N = 20001, .K = 200, .act = DTYPE_F16},
+                                     {.T = 1, .N = 20480, .K = 256, .regime = REGIME_ZERO}};
+static const struct shape bench[] = {{.T = 1, .N = 248320, .K = 256}};
 
 static const struct proof proof = {
     .op = OP_TOP, .build = build, .cost = cost,

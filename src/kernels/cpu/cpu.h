@@ -158,13 +158,13 @@ void cpu_add_blocks(struct pool *pool, const struct tensor *grad, const float *s
                     int64_t n);
 
 /* The logsumexp of a row, taken CPU_LSE_TILE elements at a time (the last tile may be shorter):
- * one order for whoever needs one. Start with {-INFINITY, 0}. In top.c. */
+ * one order for whoever needs one. Start with {-INFINITY, 0}. In lse.c. */
 enum { CPU_LSE_TILE = 512 };
 struct cpu_lse {
     float max, sum; /* sum of e^(x - max) */
 };
-/* Adds a tile; returns its largest element (-inf when all are NaN). */
-float cpu_lse_add(struct cpu_lse *lse, const float *x, int64_t n);
+/* Adds a tile, with what a device's isa allows. */
+void cpu_lse_add(uint32_t isa, struct cpu_lse *lse, const float *x, int64_t n);
 static inline double cpu_lse_value(const struct cpu_lse *lse)
 {
     return (double)lse->max + log((double)lse->sum);

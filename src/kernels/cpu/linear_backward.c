@@ -42,6 +42,7 @@ struct entropy_back {
     const struct linear_ce_args *args;
     struct tensor x, z; /* [rows, K] a copy; [rows, tile] logits, then dz */
     int64_t rows, first, tile;
+    uint32_t isa;
     int64_t row[ENTROPY_ROWS]; /* which of the call's */
     struct cpu_lse lse[ENTROPY_ROWS];
 };
@@ -74,7 +75,8 @@ static void sum_rows(void *context, int64_t begin, int64_t end, int thread)
 {
     struct entropy_back *e = context;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) cpu_lse_add(&e->lse[i], cpu_row(&e->z, i), e->tile);
+    for (int64_t i = begin; i < end; i++)
+        cpu_lse_add(e->isa, &e->lse[i], cpu_row(&e->z, i), e->tile);
 }
 
 static void slope_rows(void *context, int64_t begin, int64_t end, int thread)
@@ -152,7 +154,7 @@ void linear_ce_backward_with(outer_kernel *kernel, struct device *device, struct
     char *copy = arena_take(scratch, (size_t)(ENTROPY_ROWS * K * size));
     float *z = arena_take(scratch, (size_t)(ENTROPY_ROWS * ENTROPY_TILE) * sizeof *z);
     if (!e || !copy || !z) return;
-    *e = (struct entropy_back){.args = args, .z = {.data = z}};
+    *e = (struct entropy_back){.args = args, .isa = device->isa, .z = {.data = z}};
     for (int64_t t = 0; t < T;) {
         for (e->rows = 0; t < T && e->rows < ENTROPY_ROWS; t++) {
             if (args->targets[t] < 0) continue;

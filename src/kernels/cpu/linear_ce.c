@@ -11,6 +11,7 @@ enum { MOST_ROWS = 512, STRETCH = 4 * CPU_LSE_TILE };
 struct entropy {
     const struct linear_ce_args *args;
     struct product product;
+    uint32_t isa;
     float *logits; /* [rows, STRETCH] */
     const void *x[MOST_ROWS];
     void *y[MOST_ROWS];
@@ -29,7 +30,7 @@ static void entropy_rows(void *context, int64_t begin, int64_t end, int thread)
         const int64_t target = e->args->targets[e->row[i]] - e->product.first;
         for (int64_t n = 0; n < columns; n += CPU_LSE_TILE) {
             const int64_t left = columns - n;
-            cpu_lse_add(&e->lse[i], logits + n, left < CPU_LSE_TILE ? left : CPU_LSE_TILE);
+            cpu_lse_add(e->isa, &e->lse[i], logits + n, left < CPU_LSE_TILE ? left : CPU_LSE_TILE);
         }
         if (target >= 0 && target < columns) e->hit[i] = logits[target];
     }
@@ -67,6 +68,7 @@ void linear_ce_forward_with(product_kernel *run, struct device *device, struct a
     float *logits = arena_take(scratch, (size_t)(most * STRETCH) * sizeof *logits);
     if (!e || !logits) return;
     e->args = args;
+    e->isa = device->isa;
     e->logits = logits;
     e->product = (struct product){.w = args->w, .x = e->x, .y = e->y, .x_type = args->x->dtype,
                                   .y_type = DTYPE_F32};
