@@ -1,9 +1,9 @@
-/* gdn-bench-attn: times attention over pages, in bf16 and f32, for every instruction set: prompts and
- * single tokens after a long past, with grouped heads and with latent keys.
+/* gdn-bench-attn: times attention over pages, in bf16 and f32, for every instruction set: prompts
+ * and single tokens after a long past, with grouped heads and with latent keys.
  *
- * Per call stand the time (median and best) and the time at the roof measured in turn with it:
- * multiply-adds in registers, on AMX tile products, of what the tokens see; for single tokens reading
- * their past. must, goal: what is asked of one thread on an AMX Xeon.
+ * Per round stand the time (median and best) and the time at the roof measured in turn with it:
+ * multiply-adds in registers, on AMX tile products, of what the tokens see; for a few tokens
+ * reading their past. must, goal: what is asked of one thread on an AMX Xeon.
  *
  *     gdn-bench-attn [part of a row's first five columns [seconds a row]] */
 #include <math.h>
@@ -30,8 +30,10 @@ struct work {
     struct bench_want want; /* ms, of AMX */
 };
 
-#define PROMPT(T, dtype, threads) "prompt " #T, T, 0, 8, 2, 256, 256, dtype, threads, 1, .latent = false
-#define TOKEN(at, dtype, threads) "token at " #at, 1, at, 8, 2, 256, 256, dtype, threads, 6, .latent = false
+#define PROMPT(T, dtype, threads) \
+    "prompt " #T, T, 0, 8, 2, 256, 256, dtype, threads, 1, .latent = false
+#define TOKEN(at, dtype, threads) \
+    "token at " #at, 1, at, 8, 2, 256, 256, dtype, threads, 6, .latent = false
 static const struct work works[] = {
     {PROMPT(2048, DTYPE_BF16, 1), .want = {0, 0, 40, 25}},
     {PROMPT(512, DTYPE_BF16, 1)},
@@ -176,7 +178,7 @@ int main(int argc, char **argv)
         fputs("gdn-bench-attn [part of a row's first five columns [seconds a row]]\n", stderr);
         return 2;
     }
-    printf("ms a round; roof: G flop/s, or GB/s of reading for single tokens\n");
+    printf("ms a round; roof: G flop/s, or GB/s of reading for a few tokens\n");
     printf("%-16s %-5s %-8s %s %8s %8s %7s %7s %5s" BENCH_WANT "\n", "work", "type", "isa", "n",
            "median", "best", "roof", "ms", "");
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)

@@ -66,7 +66,8 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(Hk, 1, 2, 3, 4), AXIS(R, 1, 2, 3, 4),
-    AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1),
+    AXIS(B, 1, 2, 3, 5), AXIS(absent, 0, 1), AXIS(window, 0, 1),
+    AXIS(act, DTYPE_F32, DTYPE_BF16, DTYPE_F16),
     AXIS(regime, 0, 1, 2, 3, 4), AXIS(option, 0, 0, NARROW_VALUES)};
 static const struct axis narrow[] = {AXIS(T, 1, 4, 9), AXIS(D, 1, 5), AXIS(Hk, 1, 2),
                                      AXIS(R, 1, 3), AXIS(B, 1, 3), AXIS(absent, 0, 1),

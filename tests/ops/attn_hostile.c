@@ -1,9 +1,9 @@
 /* Laws of op_attn on pages that hold numbers of somebody else: a row's bits are a function of its
- * past, whatever stands behind it, wherever its pages lie, however it is cut and whoever does it. With
- * every instruction set, over several spans, in f32, f16 and bf16.
+ * past, whatever stands behind it, wherever its pages lie, however it is cut and whoever does it.
+ * With every instruction set, over several spans, in f32, f16 and bf16.
  *
- * The file is linked twice, like attn and attn_pages: with the library's AMX tiles, which few machines
- * have, and with tiles in plain C (tile.h), which run wherever there is AVX-512 with bf16. */
+ * The file is linked twice, like attn and attn_pages: with the library's AMX tiles, which few
+ * machines have, and with tiles in plain C (tile.h), which run wherever there is AVX-512 with bf16. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +51,8 @@ static const struct shape shapes[] = {
     {.T = 70, .start = 1100, .Hk = 1, .R = 2, .D = 40, .Dv = 24, .act = DTYPE_F32},
     {.T = 70, .start = 1100, .Hk = 1, .R = 2, .D = 40, .Dv = 24, .act = DTYPE_F16},
     {.T = 5, .start = 510, .Hk = 2, .R = 20, .D = 64, .Dv = 64, .act = DTYPE_BF16},
-    {.T = 40, .start = 580, .Hk = 1, .R = 9, .D = 96, .Dv = 64, .act = DTYPE_BF16, .option = LATENT},
+    {.T = 40, .start = 580, .Hk = 1, .R = 9, .D = 96, .Dv = 64, .act = DTYPE_BF16,
+     .option = LATENT},
     {.T = 40, .start = 580, .Hk = 1, .R = 9, .D = 96, .Dv = 64, .act = DTYPE_F32, .option = LATENT},
 };
 
@@ -99,8 +100,8 @@ static void fill_nan(const struct past *p, void *to, int64_t n)
     for (int64_t e = 0; e < n; e++) dtype_store(to, (enum dtype)p->s.act, e, NAN);
 }
 
-/* All rows in calls that end at the cuts, over pages full of NaN that lie `step` apart. The o of the
- * run, or NULL. */
+/* All rows in calls that end at the cuts, over pages full of NaN that lie `step` apart. The o of
+ * the run, or NULL. */
 static void *run(struct past *p, struct station *at, const int *cut, int cuts, int step,
                  struct verdict *v)
 {

@@ -91,8 +91,8 @@ static int64_t pieces_of(const struct job *job, int b)
     return ((n < PAGE ? n : PAGE) * job->group + ATTN_COLUMNS - 1) / ATTN_COLUMNS;
 }
 
-/* Block i of the call; false: it has no columns. The pages of a sequence are taken from both ends in
- * turn, so that equal shares of a prompt are equal work. */
+/* Block i of the call; false: it has no columns. The pages of a sequence are taken from both ends
+ * in turn, so that equal shares of a prompt are equal work. */
 static bool find_item(const struct job *job, int64_t i, struct item *item)
 {
     const struct attn_args *a = job->a;

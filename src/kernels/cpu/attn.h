@@ -1,5 +1,5 @@
-/* attn.h: what the driver of attention (attn.c) and its forms share: a block of queries, the page it
- * meets, the sums it keeps.
+/* attn.h: what the driver of attention (attn.c) and its forms share: a block of queries, the page
+ * it meets, the sums it keeps.
  *
  * The queries of one key head at one token are its group; column c of a block is query
  * (first + c) % group of token (first + c) / group, counted from `row`. All tokens of a block stand
@@ -22,8 +22,8 @@ struct attn_page {
     const char *k, *v;       /* of the page's first position */
     int64_t k_step, v_step;  /* bytes from one position to the next */
     const char *next_k, *next_v; /* of the page to come: to be called in time; NULL: none */
-    int keys;                /* positions to read: 64, in a block's last page what its last token sees */
-    bool last;
+    int keys;                /* positions to read: 64, or what the block's last token sees */
+    bool last;               /* of the block's: its tokens see as many keys as attn_seen says */
 };
 
 /* Calls rows of the page to come into L2. */

@@ -1,8 +1,8 @@
 /* attn_amx.c: attention in bf16 on AMX tiles. docs/kernels/attn.md.
  *
  *     S^T = K q^T     keys as they lie, 16 rows of a tile; queries as pairs of channels by columns
- *     O  += P V       P turned to rows of queries, in two bf16 parts (hi + lo is e^x but for 2^-18);
- *                     values as pairs of tokens
+ *     O  += P V       P turned to rows of queries, in two bf16 parts (off by 2^-18); values as pairs
+ *                     of tokens
  *
  * Sums are f32. An entry of a tile depends on its own row and column alone, and every column meets
  * the same products in the same order however many there are: a token alone, a prompt, a draft. */
@@ -168,8 +168,8 @@ TILE_INLINE void scores(const struct attn_amx *m, int t, bool two)
 
 /* ---- weights ------------------------------------------------------------------------------------ */
 
-/* Scores s [64][16] times `scale`, those not seen -inf; returns the largest of each column, or top. A
- * NaN is never the largest. */
+/* Scores s [64][16] times `scale`, those not seen -inf; returns the largest of each column, or top.
+ * A NaN is never the largest. */
 TILE_INLINE __m512 scale_scores(float *s, float scale, __m512 top, bool last, __m512i seen)
 {
     __m512 most[4];
@@ -187,7 +187,7 @@ TILE_INLINE __m512 scale_scores(float *s, float scale, __m512 top, bool last, __
     return _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
 }
 
-/* The weights of 32 tokens of 16 columns as A tiles: hi to p, lo behind it. Adds them to sum [4]. */
+/* The weights of 32 tokens of 16 columns as A tiles: hi to p, lo behind it. Adds to sum [4]. */
 TILE_INLINE void weigh_half(const struct attn_amx *m, const float *s, __m512 top, __m512 *sum,
                             uint16_t *p)
 {
@@ -280,9 +280,10 @@ static void add_strays(const struct attn_block *b, const struct attn_amx *m,
     const int64_t Dv = b->args->v->dim[2];
     for (int c = 16 * t; c < 16 * t + 16 && c < b->columns; c++) {
         const int seen = page->last ? attn_seen(b, c) : PAGE;
+        const uint16_t *p = TILE_AT(m->p, 4 * n) + c % 16 * 32;
         for (int j = 0; j < seen; j++) {
             const uint16_t *v = (const uint16_t *)(page->v + j * page->v_step);
-            const float weight = bf16_to_f32(TILE_AT(m->p, 4 * n + j / 32 * 2)[c % 16 * 32 + j % 32]);
+            const float weight = bf16_to_f32(TILE_AT(p, j / 32 * 2)[j % 32]);
             for (int64_t d = 0; d < Dv; d++)
                 if ((v[d] & 0x7f80) == 0x7f80)
                     sums->acc[c * b->acc_step + d] += weight * bf16_to_f32(v[d]);

@@ -177,6 +177,7 @@ static void attn_fold(const struct attn_block *b, const struct attn_sums *sums,
     const struct attn_args *a = b->args;
     const struct attn_room room = attn_room(b);
     const int64_t D = a->q->dim[2], Dv = a->v->dim[2], wide = attn_wide(Dv);
+    const int64_t bytes = Dv * (int64_t)dtype_size(a->v->dtype);
     int64_t k_step, v_step, d = 0;
     const float *k = attn_widen(room.k, &k_step, page->k, page->k_step, a->k->dtype, D, 16,
                                 page->keys);
@@ -190,7 +191,7 @@ static void attn_fold(const struct attn_block *b, const struct attn_sums *sums,
     }
     for (; d + ATTN_VECTORS * VL <= wide; d += ATTN_VECTORS * VL) {
         const int row = (int)(PAGE * d / wide), end = (int)(PAGE * (d + ATTN_VECTORS * VL) / wide);
-        attn_call(page->next_v, page->v_step, Dv * (int64_t)dtype_size(a->v->dtype), row, end - row);
+        attn_call(page->next_v, page->v_step, bytes, row, end - row);
         attn_strip(b, sums, room.score, v, v_step, page->last, d, ATTN_VECTORS);
     }
     for (; d < wide; d += VL) attn_strip(b, sums, room.score, v, v_step, page->last, d, 1);

@@ -5,7 +5,8 @@
 
 const struct lse_walk *lse_walk_of(uint32_t isa)
 {
-    return isa & CPU_AVX512 ? &lse_walk_avx512 : isa & CPU_AVX2 ? &lse_walk_avx2 : &lse_walk_portable;
+    if (isa & CPU_AVX512) return &lse_walk_avx512;
+    return isa & CPU_AVX2 ? &lse_walk_avx2 : &lse_walk_portable;
 }
 
 void lse_meet(struct cpu_lse *lse, struct cpu_lse tile)

@@ -1,5 +1,5 @@
-/* lse_tmpl.h: walks over a tile of logits, in the words of a vector vocabulary: its logsumexp, and the
- * next element above a bound. Element k goes to lane k mod 64, the lanes meet in one tree: the bits
+/* lse_tmpl.h: walks over a tile of logits, in the words of a vector vocabulary: its logsumexp, and
+ * the next element above a bound. Element k goes to lane k mod 64, the lanes meet in one tree: the bits
  * are those of any vector. */
 #include "kernels/cpu/lse.h"
 #include "kernels/cpu/row_tmpl.h"

@@ -55,10 +55,12 @@ static void enter(struct heap *h, float value, int32_t id)
 }
 
 /* Elements of a tile; id: of its first. */
-static void offer(struct heap *h, const struct lse_walk *walk, const float *x, int64_t n, int32_t id)
+static void offer(struct heap *h, const struct lse_walk *walk, const float *x, int64_t n,
+                  int32_t id)
 {
     int64_t i = 0;
-    for (; i < n && h->count < h->room; i++) enter(h, isnan(x[i]) ? -INFINITY : x[i], id + (int32_t)i);
+    for (; i < n && h->count < h->room; i++)
+        enter(h, isnan(x[i]) ? -INFINITY : x[i], id + (int32_t)i);
     if (h->room == 0) return;
     for (; (i = walk->above(x, i, n, h->value[0])) < n; i++) {
         h->value[0] = x[i];
