@@ -61,7 +61,7 @@ static size_t ffn_row(const struct config *c)
 {
     const size_t D = (size_t)c->D, best = (size_t)c->experts_used, I = (size_t)c->expert_width;
     const size_t shared = 3 * (size_t)c->shared_width + 4 * D;
-    const size_t visits = best * (2 * D + 3 * I + 8) + best * D;
+    const size_t visits = best * (D + 3 * I + 2 * larger(D, I) + 16);
     const size_t sparse = c->experts ? shared + (size_t)c->experts + visits : 0;
     return larger(3 * (size_t)c->F, sparse);
 }
@@ -80,8 +80,18 @@ static size_t attn_bytes(const struct config *c, size_t threads)
     return threads * 4 * (192 * key + 320 * value + (1u << 16)) + (8u << 20);
 }
 
-/* Scratch of a kernel: a few rows and one head of a state for each thread, tiles of the head. */
-static size_t kernel_bytes(const struct config *c, const struct device *device)
+/* What a product packs of up to so many rows, three bf16 for an element: experts fill up the last 16
+ * rows of each. */
+static size_t product_bytes(const struct config *c, int64_t T, size_t width)
+{
+    const size_t rows = T < 512 ? (size_t)T : 512, visits = (size_t)T * (size_t)c->experts_used;
+    const size_t experts = visits < (size_t)c->experts ? visits : (size_t)c->experts;
+    return 6 * ((rows + 16) * width + experts * 16 * larger((size_t)c->D, (size_t)c->expert_width));
+}
+
+/* Scratch of a kernel: a few rows and one head of a state for each thread, panels of weights, tiles of
+ * the head. */
+static size_t kernel_bytes(const struct config *c, const struct device *device, int64_t T)
 {
     const size_t head = (size_t)c->Dk * ((size_t)c->Dv + STRIP) * 8;
     const size_t ffn = larger((size_t)c->F, (size_t)c->shared_width + 2 * (size_t)c->expert_width);
@@ -91,8 +101,8 @@ static size_t kernel_bytes(const struct config *c, const struct device *device)
                          2 * (size_t)c->Hq * (size_t)c->head_dim;
     const size_t log = 32 * 8 * (4 * (size_t)c->Dk + 2 * (size_t)c->Dv + 64);
     const size_t threads = (size_t)pool_threads(device->pool);
-    return threads * (2 * head + log + 64 * width + (1u << 20)) + attn_bytes(c, threads) +
-           (8u << 20);
+    const size_t thread = 2 * head + log + 192 * width + (1u << 20);
+    return threads * thread + attn_bytes(c, threads) + product_bytes(c, T, width) + (8u << 20);
 }
 
 size_t forward_bytes(const struct config *c, const struct device *device, enum dtype compute,
@@ -102,5 +112,5 @@ size_t forward_bytes(const struct config *c, const struct device *device, enum d
     const size_t stream = rows * (size_t)c->D * size * 8;
     const size_t layer = rows * layer_row(c) * (size < 4 ? 4 : size);
     const size_t logits = (size_t)wanted * ((size_t)c->vocab * 8 + (size_t)c->D * size);
-    return stream + layer + logits + kernel_bytes(c, device) + (1u << 20);
+    return stream + layer + logits + kernel_bytes(c, device, T) + (1u << 20);
 }
