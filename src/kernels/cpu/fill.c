@@ -15,6 +15,7 @@ enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX };
     forward[OP_LINEAR] = cpu_linear_forward##isa;               \
     forward[OP_EXPERTS] = cpu_experts_forward##isa;             \
     forward[OP_LINEAR_CE] = cpu_linear_ce_forward##isa;         \
+    forward[OP_HEAD_LINEAR] = cpu_head_linear_forward##isa;     \
     forward[OP_CONV] = cpu_conv_forward##isa;                   \
     forward[OP_GATE] = cpu_gate_forward##isa;                   \
     forward[OP_L2NORM] = cpu_l2norm_forward##isa;               \
@@ -42,7 +43,6 @@ void cpu_fill_portable(struct device *device)
     forward[OP_EMBED] = cpu_embed_forward;
     forward[OP_TOP] = cpu_top_forward;
     forward[OP_ROUTE] = cpu_route_forward;
-    forward[OP_HEAD_LINEAR] = cpu_head_linear_forward;
     forward[OP_JOIN] = cpu_join_forward;
     backward[OP_EMBED] = cpu_embed_backward;
     backward[OP_ROUTE] = cpu_route_backward;
@@ -68,6 +68,7 @@ void cpu_fill(struct device *device, uint32_t flags)
         forward[OP_LINEAR_CE] = cpu_linear_ce_forward_amx;
         forward[OP_EXPERTS] = cpu_experts_forward_amx;
         forward[OP_ATTN] = cpu_attn_forward_amx;
+        forward[OP_HEAD_LINEAR] = cpu_head_linear_forward_amx;
         backward[OP_DELTA] = cpu_delta_backward_amx;
     }
 }

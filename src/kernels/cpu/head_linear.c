@@ -1,24 +1,50 @@
 /* head_linear.c: y[t,h] = W_h x[t,h], and back. Truth: kernels/ref/head_linear.c.
  *
- * A head's weight is walked once for a block of rows, each of its rows brought to f32 once. Lying as
- * the product reads it, an output is cpu_dot of two rows; turned, the sum over k goes along rows of
- * the weight, k ascending. Either way a row's bits are its own. */
-#include "kernels/cpu/cpu.h"
+ * Forward, each head is a product of one list (linear.h), or turned (head_linear_tmpl.h). On the way
+ * back a head's weight is walked once for a block of rows, each of its rows brought to f32 once. Lying
+ * as the product reads it, an output is cpu_dot of two rows; turned, the sum over k goes along rows
+ * of the weight, k ascending. Either way a row's bits are its own. */
+#include "kernels/cpu/linear.h"
+
+#include "kernels/cpu/vec_portable.h"
+#define CPU_NAME(name) name
+#include "kernels/cpu/head_linear_tmpl.h"
 
 enum { BLOCK_ROWS = 32 };
 
-/* What is multiplied: y += or = W x, where x and y may be gradients. */
+/* ---- forward ------------------------------------------------------------------------------------ */
+
+bool head_linear_forward_with(product_kernel *run, struct device *device, struct arena *scratch,
+                              const struct head_linear_args *a)
+{
+    const int64_t T = a->x->dim[0], H = a->x->dim[1], N = a->y->dim[2];
+    if (T == 0) return true;
+    struct product *list = arena_take(scratch, (size_t)H * sizeof *list);
+    struct linear *w = arena_take(scratch, (size_t)H * sizeof *w);
+    struct linear_part *part = arena_take(scratch, (size_t)H * sizeof *part);
+    const void **x = arena_take(scratch, (size_t)(H * T) * sizeof *x);
+    void **y = arena_take(scratch, (size_t)(H * T) * sizeof *y);
+    if (!list || !w || !part || !x || !y) return false;
+    for (int64_t h = 0; h < H; h++, x += T, y += T) {
+        for (int64_t t = 0; t < T; t++)
+            x[t] = head_row(a->x, t, h), y[t] = head_row(a->y, t, h);
+        part[h] = (struct linear_part){a->w, h * N, N, 0};
+        w[h] = (struct linear){N, a->x->dim[2], 1, &part[h]};
+        list[h] = (struct product){.w = &w[h], .rows = T, .columns = N, .x = x, .y = y,
+                                   .x_type = a->x->dtype, .y_type = a->y->dtype};
+    }
+    return run(device, scratch, list, H);
+}
+
+/* ---- backward ----------------------------------------------------------------------------------- */
+
+/* What is multiplied: y += W x, where x and y are gradients. */
 struct job {
     const struct tensor *x, *w, *y;
-    bool turned, add;
+    bool turned;
     int64_t blocks;
     struct cpu_work_rows work; /* [BLOCK_ROWS (K + N) + the longer of both] */
 };
-
-static void *head_row(const struct tensor *t, int64_t i, int64_t j)
-{
-    return tensor_at(t, i * t->stride[0] + j * t->stride[1]);
-}
 
 /* Rows first.. of head h. */
 static void product(const struct job *job, int64_t h, int64_t first, int64_t rows, float *work)
@@ -42,8 +68,7 @@ static void product(const struct job *job, int64_t h, int64_t first, int64_t row
     }
     for (int64_t r = 0; r < rows; r++) {
         float *to = head_row(job->y, first + r, h);
-        for (int64_t n = 0; job->add && n < N; n++) to[n] += y[r * N + n];
-        if (!job->add) cpu_store_row(to, job->y->dtype, y + r * N, N);
+        for (int64_t n = 0; n < N; n++) to[n] += y[r * N + n];
     }
 }
 
@@ -63,13 +88,6 @@ static void run(struct device *device, struct arena *scratch, struct job *job)
     job->blocks = (job->x->dim[0] + BLOCK_ROWS - 1) / BLOCK_ROWS;
     job->work = cpu_take_rows(device, scratch, BLOCK_ROWS * (K + N) + (K > N ? K : N));
     if (job->work.data) pool_run(device->pool, job->blocks * job->x->dim[1], 1, run_blocks, job);
-}
-
-void cpu_head_linear_forward(struct device *device, struct arena *scratch, const void *args)
-{
-    const struct head_linear_args *a = args;
-    struct job job = {.x = a->x, .w = a->w, .y = a->y, .turned = a->turned};
-    run(device, scratch, &job);
 }
 
 /* dW of one head: rows of the weight get p[t][i] q[t], t ascending. */
@@ -99,7 +117,7 @@ void cpu_head_linear_backward(struct device *device, struct arena *scratch, cons
     const struct head_linear_args *a = args;
     const struct tensor *dy = a->y->grad;
     if (!dy) return;
-    struct job input = {.x = dy, .w = a->w, .y = a->x->grad, .turned = !a->turned, .add = true};
+    struct job input = {.x = dy, .w = a->w, .y = a->x->grad, .turned = !a->turned};
     const size_t mark = arena_mark(scratch);
     if (a->x->grad) run(device, scratch, &input);
     arena_release(scratch, mark);

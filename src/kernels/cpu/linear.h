@@ -18,7 +18,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* y[r] = columns first .. first + columns - 1 of x[r] W^T, for each row r. */
+/* y[r] = columns first .. first + columns - 1 of x[r] W^T, for each row r; at least one of both. */
 struct product {
     const struct linear *w;
     int64_t rows, first, columns;
@@ -41,6 +41,8 @@ void linear_ce_forward_with(product_kernel *run, struct device *device, struct a
                             const struct linear_ce_args *args);
 void experts_forward_with(product_kernel *run, struct device *device, struct arena *scratch,
                           const struct experts_args *args);
+bool head_linear_forward_with(product_kernel *run, struct device *device, struct arena *scratch,
+                              const struct head_linear_args *args); /* not turned */
 
 /* Row n of W where it lies; *type is its part's. */
 static inline const void *linear_weight_row(const struct linear *w, int64_t n,

@@ -358,3 +358,12 @@ void cpu_experts_forward_amx(struct device *device, struct arena *scratch, const
 {
     experts_forward_with(product_run_amx, device, scratch, args);
 }
+
+void cpu_head_linear_forward_amx(struct device *device, struct arena *scratch, const void *args)
+{
+    const struct head_linear_args *a = args;
+    if (a->turned)
+        cpu_head_linear_forward_avx512(device, scratch, args);
+    else
+        head_linear_forward_with(product_run_amx, device, scratch, args);
+}
