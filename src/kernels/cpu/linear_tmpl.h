@@ -17,6 +17,7 @@ enum {
     DOT_W = 4,                                        /* columns of a tile */
     DOT_COLUMNS = 32,                                 /* columns of a panel, and of a share */
     DOT_LANES = DOT_X * DOT_COLUMNS,                  /* sums of a tile */
+    DOT_BUNCH = 6 / DOT_X,                            /* tiles that take turns with a group */
     DOT_AHEAD = 384,                                  /* bytes that a stream asks for ahead */
     DOT_STRETCH = 48                                  /* steps of 16 */
 };
@@ -219,7 +220,8 @@ static struct dot_next dot_next(const struct dots *d, int64_t n)
     const char *row = linear_weight_row(d->p->w, n, &type);
     const int64_t bytes = DOT_COLUMNS * d->p->w->K * (int64_t)dtype_size(type);
     const int64_t stretches = (d->steps + DOT_STRETCH - 1) / DOT_STRETCH;
-    const int64_t times = dots_tiles(d->p) * stretches * (DOT_COLUMNS / DOT_W);
+    const int64_t bunches = (dots_tiles(d->p) + DOT_BUNCH - 1) / DOT_BUNCH;
+    const int64_t times = bunches * stretches * (DOT_COLUMNS / DOT_W);
     return (struct dot_next){row, (bytes / 64 + times - 1) / times};
 }
 
@@ -228,29 +230,36 @@ VF_INLINE void dot_ask(struct dot_next *next)
     for (int64_t i = 0; i < next->lines; i++, next->at += 64) __builtin_prefetch(next->at, 0, 2);
 }
 
+/* A bunch of tiles by a panel, stretch by stretch, group by group. */
+static void dot_bunch(const struct dots *d, int64_t first, int64_t n, int64_t columns, float *lanes,
+                      const float *panel, struct dot_next *next)
+{
+    const int64_t left = dots_tiles(d->p) - first, tiles = left < DOT_BUNCH ? left : DOT_BUNCH;
+    for (int64_t s = 0; s < d->steps; s += DOT_STRETCH) {
+        const int64_t steps = d->steps - s < DOT_STRETCH ? d->steps - s : DOT_STRETCH;
+        for (int64_t g = 0; g * DOT_W < columns; g++) {
+            const struct dot_weights w = dot_of_panel(panel, g, d->steps, s);
+            dot_ask(next);
+            for (int64_t i = 0; i < tiles; i++) {
+                const int64_t row = (first + i) * DOT_X, rows = d->p->rows - row;
+                const int m = dot_rows(rows < DOT_X ? rows : DOT_X);
+                float *at = lanes + (i * DOT_LANES + g * DOT_W) * 16;
+                dot_group(m, d->x + (row * d->steps + s * m) * 16, &w, steps,
+                          (struct dot_lanes){at, DOT_COLUMNS * 16, 16}, s > 0);
+            }
+        }
+    }
+    for (int64_t i = 0; i < tiles; i++, lanes += DOT_LANES * 16)
+        dot_leave(d->p, first + i, n, columns, (struct dot_lanes){lanes, DOT_COLUMNS * 16, 16});
+}
+
 /* All tiles of x by one panel. */
 static void dot_panel(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
 {
-    const struct product *p = d->p;
-    const int64_t stretch = 16 * DOT_STRETCH;
-    const struct dot_lanes all = {lanes, DOT_COLUMNS * 16, 16};
     struct dot_next next = dot_next(d, n + columns);
-    dot_fill(panel, p->w, n, columns, d->steps);
-    for (int64_t tile = 0; tile < dots_tiles(p); tile++) {
-        const float *x = d->x + tile * DOT_X * d->steps * 16;
-        const int64_t left = p->rows - tile * DOT_X;
-        const int m = dot_rows(left < DOT_X ? left : DOT_X);
-        for (int64_t s = 0; s < d->steps; s += DOT_STRETCH, x += m * stretch) {
-            const int64_t steps = d->steps - s < DOT_STRETCH ? d->steps - s : DOT_STRETCH;
-            for (int64_t g = 0; g * DOT_W < columns; g++) {
-                const struct dot_weights w = dot_of_panel(panel, g, d->steps, s);
-                const struct dot_lanes to = {lanes + g * DOT_W * 16, all.row, all.column};
-                dot_ask(&next);
-                dot_group(m, x, &w, steps, to, s > 0);
-            }
-        }
-        dot_leave(p, tile, n, columns, all);
-    }
+    dot_fill(panel, d->p->w, n, columns, d->steps);
+    for (int64_t tile = 0; tile < dots_tiles(d->p); tile += DOT_BUNCH)
+        dot_bunch(d, tile, n, columns, lanes, panel, &next);
 }
 
 static void dot_panels(const struct dots *d, int64_t n, int64_t columns, float *lanes, float *panel)
@@ -265,7 +274,7 @@ static void dots_run(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct dots_job *job = context;
     float *lanes = job->work.data + thread * job->work.stride;
-    float *panel = lanes + DOT_X * DOT_COLUMNS * 16;
+    float *panel = lanes + DOT_BUNCH * DOT_LANES * 16;
     const struct dots *d = job->list;
     for (int64_t unit = begin; unit < end;) {
         while (unit >= d->first_unit + dots_units(d->p)) d++;
@@ -312,7 +321,7 @@ bool CPU_NAME(product_run)(struct device *device, struct arena *scratch, const s
         tiles += dots_tiles(p), units += dots_units(p);
         if (wide * d->steps * 16 > panel) panel = wide * d->steps * 16;
     }
-    job.work = cpu_take_rows(device, scratch, DOT_X * DOT_COLUMNS * 16 + panel);
+    job.work = cpu_take_rows(device, scratch, DOT_BUNCH * DOT_LANES * 16 + panel);
     const bool room = !scratch->failed;
     if (room) {
         pool_run(device->pool, tiles, 1, dots_enter, &job);
