@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
-static atomic_int noted;
+static atomic_int noted, times;
 static _Atomic(const char *) half_written;
 
 static void catch_with(void (*handler)(int), int flags)
@@ -23,6 +23,30 @@ void interrupt_note(void)
     /* Reset after the first: the second one has its usual effect even when we hang. A call that
      * waits for input is cut short, not resumed. */
     catch_with(note, (int)SA_RESETHAND);
+}
+
+static void listen_to(int signal)
+{
+    enum { PATIENCE = 3 };
+    atomic_store(&noted, signal);
+    if (atomic_fetch_add(&times, 1) + 1 < PATIENCE) return;
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    sigaction(signal, &usual, NULL);
+    kill(getpid(), signal);
+}
+
+void interrupt_listen(void)
+{
+    /* Reading a line is cut short, not resumed. */
+    struct sigaction action = {.sa_handler = listen_to};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+void interrupt_forget(void)
+{
+    atomic_store(&noted, 0);
+    atomic_store(&times, 0);
 }
 
 int interrupt_noted(void) { return atomic_load(&noted); }

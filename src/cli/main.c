@@ -12,7 +12,7 @@
 #include "cli/output.h"
 #include "gdn/gdn.h"
 
-static const struct command *const commands[] = {&command_run, &command_logits,
+static const struct command *const commands[] = {&command_run, &command_chat, &command_logits,
                                                  &command_perplexity, &command_info,
                                                  &command_state, &command_bench,
                                                  &command_tokenize, &command_doctor};

@@ -1,12 +1,12 @@
 /* run.c: `gdn run`: one prompt in, its answer out, token by token as it comes. */
 #include <stdio.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/setup.h"
 #include "cli/input.h"
@@ -19,8 +19,8 @@ enum { PROMPT_BYTES = 64 << 20, PIECE = 512 };
 struct run_settings {
     const char *model, *text, *ids, *system, *save, *resume;
     bool raw, think, no_think, show_thinking, print_ids, json, stats;
-    int64_t most, top_k, seed; /* the last two and those below: -1 when not given */
-    double temperature, top_p, min_p;
+    int64_t most;
+    struct choice choice;
     struct setup setup;
 };
 
@@ -130,25 +130,6 @@ static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
         return error_set(err, GDN_ERR_INPUT, "the prompt: found %zu tokens, the context holds %d",
                          all, context);
     return GDN_OK;
-}
-
-/* ---- how to choose --------------------------------------------------------------------------- */
-
-static void choose_sampling(struct job *job)
-{
-    const struct run_settings *s = job->settings;
-    struct gdn_sampling *how = &job->sampling;
-    if (job->info.recommends)
-        *how = (struct gdn_sampling){.temperature = job->info.temperature,
-                                     .top_k = job->info.top_k, .top_p = job->info.top_p};
-    if (s->temperature >= 0) how->temperature = s->temperature;
-    if (s->top_k >= 0) how->top_k = (int32_t)s->top_k;
-    if (s->top_p >= 0) how->top_p = s->top_p;
-    if (s->min_p >= 0) how->min_p = s->min_p;
-    /* A small number can be typed again. */
-    uint32_t drawn = 0;
-    if (s->seed < 0 && getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) < 0) drawn = 0;
-    how->seed = s->seed < 0 ? drawn : (uint64_t)s->seed;
 }
 
 /* ---- the answer ------------------------------------------------------------------------------ */
@@ -293,7 +274,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     setup_say_memory("run", job->model);
     TRY(open_session(job, err));
     TRY(take_tokens(job, &prompt, err));
-    choose_sampling(job);
+    job->sampling = choice_sampling(&job->settings->choice, &job->info);
     if (job->settings->ids && job->info.tokens == 0 && !job->settings->print_ids &&
         !job->settings->json)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
@@ -331,14 +312,7 @@ static void describe(struct options *o, struct run_settings *s)
     options_flag(o, "--print-ids", &s->print_ids, "print token ids, without the one that ends it");
     options_text(o, "--save", &s->save, "FILE", "write the state behind the answer");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
-    options_group(o, "Choosing a token (defaults: what the model's makers recommend)");
-    options_real(o, "--temp", &s->temperature, 0, 100, "0 if none",
-                 "temperature; 0: the most likely token");
-    options_integer(o, "--top-k", &s->top_k, 0, 256, NULL, "of the N most likely; 0: of 256");
-    options_real(o, "--top-p", &s->top_p, 0, 1, NULL, "of those that make up this share; 0: off");
-    options_real(o, "--min-p", &s->min_p, 0, 1, "0, off",
-                 "of those at least this likely, relative to the best");
-    options_integer(o, "--seed", &s->seed, 0, INT64_MAX, "drawn", "same seed, same answer");
+    choice_options(o, &s->choice);
     setup_options(o, &s->setup);
     setup_context_option(o, &s->setup);
 }
@@ -346,8 +320,8 @@ static void describe(struct options *o, struct run_settings *s)
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
     struct job job = {.said = -1, .start = now()};
-    struct run_settings s = {.most = 256, .top_k = -1, .seed = -1, .temperature = -1, .top_p = -1,
-                             .min_p = -1, .setup = setup_defaults()};
+    struct run_settings s = {.most = 256, .choice = choice_defaults(),
+                             .setup = setup_defaults()};
     struct options o = {0};
     bool done;
     describe(&o, &s);

@@ -48,10 +48,8 @@ static void push(struct speech *s, int32_t id)
 {
     if (!s->reply) return;
     const struct gdn_reply_text text = gdn_reply_push(s->reply, id);
-    if (s->form == SPEECH_TEXT) {
-        say(s, &text);
-        return;
-    }
+    if (s->form == SPEECH_TEXT) say(s, &text);
+    if (s->form == SPEECH_TEXT && !s->keep) return;
     bytes_add_text(&s->thoughts, text.thoughts);
     bytes_add_text(&s->answer, text.answer);
 }

@@ -11,11 +11,12 @@ enum speech_form { SPEECH_TEXT, SPEECH_IDS, SPEECH_JSON };
 struct speech {
     enum speech_form form;
     bool show_thinking; /* thoughts go where the answer goes, between their marks */
+    bool keep;          /* of SPEECH_TEXT too: both parts are kept */
     bool dim;           /* thoughts are dimmed */
     gdn_reply *reply;   /* NULL: there is no tokenizer, or only ids are wanted */
     bool thinking;      /* the last word was a thought */
     int64_t count;      /* tokens so far */
-    struct bytes ids, thoughts, answer; /* kept for JSON; ids with commas between */
+    struct bytes ids, thoughts, answer; /* kept; ids for JSON, with commas between */
 };
 
 /* `before`: what the model was fed in front of the answer (gdn_reply_new). `text`: the ids can
