@@ -16,7 +16,7 @@ static void help_pages(void **state)
 {
     (void)state;
     static const char *const names[] = {"run", "logits", "perplexity", "info", "state", "bench",
-                                        "tokenize", "doctor"};
+                                        "tokenize", "doctor", "chat"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         went_well(gdn(names[i], "--help"));
         help_is(names[i], ran.out);
