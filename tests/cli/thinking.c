@@ -84,10 +84,13 @@ static void on_terminal(const char *no_color, char *said, size_t room)
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    const ssize_t n = read(terminal, said, room - 1);
-    assert_true(n > 0);
-    said[n] = 0;
+    /* All of it, in whatever pieces it comes: behind the last one the terminal is hung up. */
     close(screen);
+    size_t len = 0;
+    for (ssize_t n; len < room - 1 && (n = read(terminal, said + len, room - 1 - len)) > 0;)
+        len += (size_t)n;
+    assert_true(len > 0);
+    said[len] = 0;
     close(terminal);
 }
 
