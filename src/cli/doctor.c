@@ -34,7 +34,9 @@ static bool find_line(const char *path, const char *key, char line[LINE])
 
 static void add_row(struct bytes *out, const char *name, const char *text)
 {
-    bytes_addf(out, "  %-18s %s\n", name, text);
+    bytes_addf(out, "  %-18s ", name);
+    bytes_add_text(out, text);
+    bytes_add_text(out, "\n");
 }
 
 /* ---- processor ------------------------------------------------------------------------------- */

@@ -90,9 +90,11 @@ void resolve_list(const char *folder, struct bytes *out)
 {
     char clean[RESOLVE_BYTES];
     find_names(folder, &found);
-    for (int i = 0; i < found.count; i++)
-        bytes_addf(out, "  %-18s %s\n", found.text[i],
-                   realpath(found.path[i], clean) ? clean : found.path[i]);
+    for (int i = 0; i < found.count; i++) {
+        bytes_addf(out, "  %-18s ", found.text[i]);
+        bytes_add_text(out, realpath(found.path[i], clean) ? clean : found.path[i]);
+        bytes_add_text(out, "\n");
+    }
 }
 
 /* ---- what is meant --------------------------------------------------------------------------- */

@@ -202,7 +202,11 @@ static void add_value(const struct option *row, struct bytes *out)
     case OPTION_FLAG: bytes_add_text(out, *row->to.flag ? "true" : "false"); return;
     case OPTION_INTEGER: bytes_addf(out, "%lld", (long long)*row->to.integer); return;
     case OPTION_REAL: bytes_addf(out, "%.17g", *row->to.real); return;
-    case OPTION_TEXT: bytes_addf(out, "\"%s\"", *row->to.text); return;
+    case OPTION_TEXT:
+        bytes_add_text(out, "\"");
+        bytes_add_text(out, *row->to.text);
+        bytes_add_text(out, "\"");
+        return;
     case OPTION_CHOICE:
         for (int i = 0; i < *row->to.choice; i++) word = strchr(word, '|') + 1;
         bytes_addf(out, "%.*s", (int)strcspn(word, "|"), word);

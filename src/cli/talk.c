@@ -102,8 +102,10 @@ int talk_take_back(struct talk *t, int n)
 void talk_print(const struct talk *t, struct bytes *out)
 {
     bytes_add_text(out, "[");
-    for (int i = 0; i < t->count; i++)
-        bytes_addf(out, "%s%s", i ? ",\n" : "", t->message[i].json);
+    for (int i = 0; i < t->count; i++) {
+        bytes_add_text(out, i ? ",\n" : "");
+        bytes_add_text(out, t->message[i].json);
+    }
     bytes_add_text(out, "]\n");
 }
 

@@ -43,6 +43,21 @@ static void answers(void **state)
     assert_true(strlen(ran.out) < 20);
 }
 
+/* Messages of any length: talk is what it was behind them. */
+static void long_messages(void **state)
+{
+    (void)state;
+    char lines[6000];
+    size_t len = 0;
+    while (len < 4000) len += (size_t)sprintf(lines + len, "The fox went on. ");
+    snprintf(lines + len, sizeof lines - len, "\n/save long\n/rewind\nWhat is 7 + 5?\n");
+    chat(lines, "-n", "9");
+    came(ran.out, "\n7 + 5 = 12.\n");
+    came(ran.err, "[saved: long and its state]", "[turns taken back: 1]");
+    chat("/load long\n/stats\n", NULL, NULL);
+    came(ran.err, "[loaded: 2 messages]");
+}
+
 static void commands(void **state)
 {
     (void)state;
@@ -146,7 +161,7 @@ static void limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers), cmocka_unit_test(commands), cmocka_unit_test(branches_and_turns),
+        cmocka_unit_test(answers), cmocka_unit_test(long_messages), cmocka_unit_test(commands), cmocka_unit_test(branches_and_turns),
         cmocka_unit_test(nothing_twice), cmocka_unit_test(files), cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, make_work, drop_work);

@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     GDN_CHECK(v.choice >= 0 && v.choice <= 2, "choice out of bounds");
     struct bytes printed = {0};
     settings_print(&o, "run", &printed);
-    if (printed.failed) return 0;
+    GDN_CHECK(!printed.failed, "no memory to print");
     GDN_CHECK(read_file(&o, &again, printed.at, &err), "%s", err.text);
     GDN_CHECK(v.on == again.on && v.off == again.off && v.count == again.count &&
                   v.share == again.share && v.choice == again.choice &&
