@@ -54,7 +54,8 @@ struct gdn_options {
     int32_t context;     /* most tokens of one session; 0: what the model was made for */
     bool speculate;      /* keep room for drafts (gdn_session_draft) */
     int64_t prefix_bytes; /* most memory for states that gdn_session_sync keeps for later, taken as
-                             they come; 1 GiB by default, 0: none are kept */
+                             they come and never more than half of what the machine has left
+                             beside the sessions; 1 GiB by default, 0: none are kept */
 };
 
 GDN_API struct gdn_options gdn_options_default(void);

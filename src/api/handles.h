@@ -71,6 +71,9 @@ int64_t plan_session(const struct gdn_model *model, int32_t context);
 /* GDN_ERR_MEMORY, with the numbers, when the machine has less left. */
 enum gdn_status plan_check(const struct gdn_model *model, struct gdn_error *err);
 
+/* How much of options.prefix_bytes the store of prefixes may have: half of what is left. */
+int64_t plan_prefixes(const struct gdn_model *model);
+
 /* The first session opens the engine. */
 enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
 /* A session that is not in use, without a slot; NULL with a sentence. */

@@ -148,7 +148,7 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
     marks_open(&m->marks, m->tokenizer);
     if (m->options.prefix_bytes > 0) {
         const enum gdn_status status = store_open(&m->store, &m->engine.state,
-                                                  m->options.prefix_bytes, PREFIXES, err);
+                                                  plan_prefixes(m), PREFIXES, err);
         if (status != GDN_OK) {
             engine_close(&m->engine);
             return status;

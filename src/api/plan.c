@@ -72,3 +72,10 @@ enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
                       "the limit of addresses has", err);
     return GDN_OK;
 }
+
+int64_t plan_prefixes(const struct gdn_model *m)
+{
+    const int64_t asked = m->options.prefix_bytes, left = machine_memory().left;
+    const int64_t spare = (left - plan_make(m).all) / 2;
+    return left == INT64_MAX || asked < spare ? asked : spare > 0 ? spare : 0;
+}

@@ -51,7 +51,7 @@ enum gdn_status gdn_session_keep(gdn_session *s, struct gdn_error *err)
 void gdn_model_prefixes(const gdn_model *m, struct gdn_prefix_info *info)
 {
     *info = (struct gdn_prefix_info){.states = m->store.live, .bytes = m->store.bytes,
-                                     .budget = m->options.prefix_bytes};
+                                     .budget = m->store.budget};
 }
 
 /* ---- reusing --------------------------------------------------------------------------------- */

@@ -128,20 +128,19 @@ static enum gdn_status save(struct chat *c, const char *path, struct gdn_error *
     return status;
 }
 
-/* The session of the file takes the place of ours; without it ours computes what it lacks. */
-static void load_state(struct chat *c, const char *path)
+/* The session of the file takes the place of ours, whose past is kept for a branch that needs it.
+ * Without one an empty session computes it all. */
+static enum gdn_status load_state(struct chat *c, const char *path, struct gdn_error *err)
 {
     char state[PATH_BYTES];
-    gdn_session *loaded;
-    struct gdn_error err = {0};
-    if (!state_path(state, path) || !file_exists(state)) return;
-    if (gdn_session_load(c->turn.model, state, &loaded, NULL, &err) != GDN_OK) {
-        fprintf(stderr, "gdn chat: %s (it is read again)\n", err.text);
-        return;
-    }
-    gdn_session_keep(c->turn.session, NULL);
-    gdn_session_free(c->turn.session);
-    c->turn.session = loaded;
+    struct turn *t = &c->turn;
+    struct gdn_error why = {0};
+    if (!state_path(state, path) || !file_exists(state)) return GDN_OK;
+    gdn_session_keep(t->session, NULL);
+    gdn_session_free(t->session);
+    if (gdn_session_load(t->model, state, &t->session, NULL, &why) == GDN_OK) return GDN_OK;
+    fprintf(stderr, "gdn chat: %s (it is read again)\n", why.text);
+    return gdn_session_new(t->model, &t->session, err);
 }
 
 static enum gdn_status load(struct chat *c, const char *path, struct gdn_error *err)
@@ -156,7 +155,7 @@ static enum gdn_status load(struct chat *c, const char *path, struct gdn_error *
     TRY(status);
     talk_free(talk_of(c));
     *talk_of(c) = found;
-    load_state(c, path);
+    TRY(load_state(c, path, err));
     fprintf(stderr, "[loaded: %d messages]\n", found.count);
     return GDN_OK;
 }
@@ -314,8 +313,7 @@ static enum gdn_status begin(struct chat *c, const struct chat_settings *s, cons
     struct turn *t = &c->turn;
     if (s->think && s->no_think)
         return error_set(err, GDN_ERR_USAGE, "--think and --no-think: found both, need one");
-    /* Two sessions: one to load a file into. */
-    TRY(setup_open(model, &s->setup, 2, &t->model, err));
+    TRY(setup_open(model, &s->setup, 1, &t->model, err));
     gdn_model_describe(t->model, &t->info);
     if (t->info.tokens == 0)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer, need one to chat", model);

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/setup.h"
@@ -203,7 +204,8 @@ static void print_stats(const struct job *job)
     if (!job->settings->stats && !isatty(STDERR_FILENO)) return;
     fprintf(stderr, "[prompt %zu tokens, %.0f tok/s; ", job->prompt_len,
             rate((double)job->prompt_len, job->fed - job->begin));
-    if (job->settings->resume) fprintf(stderr, "reused %d tokens; ", job->reused);
+    char peak[SIZE_TEXT];
+    fprintf(stderr, "reused %d tokens; ", job->reused);
     if (job->speech.count == 0) {
         fprintf(stderr, "no answer");
     } else {
@@ -212,6 +214,7 @@ static void print_stats(const struct job *job)
                 rate((double)(job->speech.count - 1), job->end - job->first),
                 1e3 * (job->first - job->start));
     }
+    fprintf(stderr, "; peak memory %s", size_text(peak, machine_peak_bytes()));
     if (job->sampling.temperature > 0)
         fprintf(stderr, "; seed %llu", (unsigned long long)job->sampling.seed);
     fprintf(stderr, "]\n");
