@@ -10,7 +10,7 @@
  *     size_t n = 64;
  *     gdn_tokenize(model, "Once upon a time", 16, 0, ids, &n, &err);
  *     for (int i = 0; i < 20 && gdn_session_feed(session, ids, n, &err) == GDN_OK; i++, n = 1) {
- *         gdn_session_sample(session, &(struct gdn_sampling){0}, ids, &err);
+ *         gdn_session_sample(session, NULL, ids, &err);
  *         size_t len = sizeof text;
  *         gdn_detokenize(model, ids, 1, false, text, &len, &err);
  *         fwrite(text, 1, len, stdout);
@@ -42,6 +42,11 @@ GDN_API const char *gdn_version(void);
 
 enum gdn_type { GDN_F32, GDN_BF16, GDN_F64 };
 
+enum gdn_draft {
+    GDN_DRAFT_OFF,
+    GDN_DRAFT_LOOKUP /* what followed the last tokens where they stood in the session before */
+};
+
 struct gdn_options {
     size_t size;         /* sizeof(struct gdn_options): set by gdn_options_default */
     const char *device;  /* "cpu"; "ref": every sum in double, slow; "cuda" */
@@ -56,6 +61,8 @@ struct gdn_options {
     int64_t prefix_bytes; /* most memory for states that gdn_session_sync keeps for later, taken as
                              they come and never more than half of what the machine has left
                              beside the sessions; 1 GiB by default, 0: none are kept */
+    enum gdn_draft draft; /* what gdn_next guesses ahead with; implies speculate */
+    int draft_depth;      /* tokens ahead, 1 to 15; 0: as many as are good for the kind */
 };
 
 GDN_API struct gdn_options gdn_options_default(void);
@@ -178,6 +185,11 @@ GDN_API void gdn_decoder_free(gdn_decoder *decoder);
 /* The text that became certain with this id (id < 0: with the end of the text). It is zero-ended
  * and lives until the next call. */
 GDN_API const char *gdn_decoder_push(gdn_decoder *decoder, int32_t id);
+/* From now on the text ends before the first of these strings (zero-ended UTF-8, none empty): what
+ * may still become one is held back, and once one has come up there is no more text. */
+GDN_API enum gdn_status gdn_decoder_stop(gdn_decoder *decoder, const char *const *strings,
+                                         size_t count, struct gdn_error *err);
+GDN_API bool gdn_decoder_stopped(const gdn_decoder *decoder);
 
 /* An answer as it comes, its thoughts apart: <think> and </think> as tokens where the model has
  * them, as text where only its template does. Neither the marks nor the white space around them are
@@ -343,19 +355,80 @@ struct gdn_sink {
 GDN_API enum gdn_status gdn_step(const struct gdn_feed *feeds, int count,
                                  const struct gdn_sink *sink, struct gdn_error *err);
 
-/* ---- sampling ---------------------------------------------------------------------------------------- */
+/* ---- choosing tokens ----------------------------------------------------------------------------------- */
 
+struct gdn_bias {
+    int32_t id;
+    float add; /* to its logit; -INFINITY: never */
+};
+
+/* Zeros are off: with nothing but `size` set, or NULL instead, the most likely token is chosen. In this order:
+ * repetition, presence and frequency, bias and bans, over the logits of all tokens; then among the
+ * 256 best top_k, temperature, top_p, min_p, and the draw. */
 struct gdn_sampling {
+    size_t size;        /* sizeof(struct gdn_sampling) */
     double temperature; /* 0: the most likely token */
     int32_t top_k;      /* 0: up to 256 */
     double top_p;       /* 0 or 1: off */
     double min_p;       /* 0: off */
     uint64_t seed;      /* same seed, same position, same distribution: same token */
+    /* Of the tokens that stand among the last `window` of the session (0: in all of it), c times:
+     * logits above 0 are divided by `repetition`, others multiplied (0 or 1: off); then
+     * `presence` + `frequency` * c is taken off. */
+    double repetition, presence, frequency;
+    int32_t window;
+    const struct gdn_bias *bias;
+    size_t bias_count;
+    const int32_t *banned; /* never chosen */
+    size_t banned_count;
 };
-/* Chooses from the distribution after the last token fed. Padding rows are never chosen. */
+GDN_API struct gdn_sampling gdn_sampling_default(void); /* greedy */
+
+/* Chooses from the distribution after the last token fed. Padding rows are never chosen. Settings
+ * that change logits cost a step: the last token is computed once more (gdn_next has them for
+ * nothing). */
 GDN_API enum gdn_status gdn_session_sample(gdn_session *session,
                                            const struct gdn_sampling *sampling, int32_t *id,
                                            struct gdn_error *err);
+
+/* The n most likely tokens after the last one fed, most likely first, at most 256; returns how many.
+ * Natural logarithms of what the model says, whatever the sampling. */
+struct gdn_logprob {
+    int32_t id;
+    double logprob;
+};
+GDN_API int gdn_session_logprobs(const gdn_session *session, struct gdn_logprob *out, int n);
+
+/* One turn of a session: tokens are fed, then one or more are chosen. All but the last of the chosen
+ * are part of the session already: they had been drafted (options.draft), and what is chosen is the
+ * same, in bits, with drafts and without. The last one is for the next turn to feed. */
+enum { GDN_TURN_TOKENS = 17 };
+struct gdn_turn {
+    gdn_session *session;
+    const int32_t *ids; /* [n], n >= 1: a prompt, or the last token that was chosen */
+    size_t n;
+    const struct gdn_sampling *sampling;
+    const int32_t *stop; /* the turn ends with one of these, which is not fed */
+    size_t stop_count;
+    int32_t most;                /* tokens to choose at most; 0: GDN_TURN_TOKENS */
+    struct gdn_logprob *logprobs; /* NULL, or [GDN_TURN_TOKENS][1 + top]: of each token its own, then */
+    int32_t top;                  /* the most likely ones, as gdn_session_logprobs; 0 to 256 */
+    /* Written: */
+    int32_t count, id[GDN_TURN_TOKENS];
+    bool stopped; /* the last of them is one of `stop` */
+};
+/* The turns are of different sessions of one model and go together, as in gdn_step, whose failures
+ * these are. A session whose distribution is not finite chooses nothing (count 0) and is not
+ * usable any more. */
+GDN_API enum gdn_status gdn_next(struct gdn_turn *turns, int count, struct gdn_error *err);
+
+/* Of the drafts of a session: how many were looked at, and how many were right, by how many tokens
+ * ahead they stood. */
+struct gdn_draft_stats {
+    int64_t turns, chosen; /* of gdn_next with one token fed */
+    int64_t drafted[GDN_TURN_TOKENS - 1], accepted[GDN_TURN_TOKENS - 1];
+};
+GDN_API void gdn_session_drafts(const gdn_session *session, struct gdn_draft_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -5,12 +5,14 @@
 #include "base/bytes.h"
 #include "gdn/gdn.h"
 #include "run/engine.h"
+#include "run/sampler.h"
 #include "state/file.h"
 #include "state/prefix.h"
 #include "text/chat.h"
 #include "text/decode.h"
 #include "text/marks.h"
 #include "text/think.h"
+#include "text/stop.h"
 #include "text/tokenizer.h"
 
 struct gdn_model {
@@ -28,6 +30,7 @@ struct gdn_model {
     struct marks marks;
     struct gdn_session *sessions; /* [options.sessions] */
     int32_t *tokens;              /* [options.sessions][context]: what each session was fed */
+    int32_t *counts;              /* [vocab] zeros: for sampler_adjust */
     unsigned char fingerprint[32];
 };
 
@@ -43,6 +46,8 @@ struct gdn_session {
     float best_lse;
     int32_t *tokens;   /* [position], a row of model->tokens */
     int32_t draft[16]; /* ids of the last verify pass */
+    bool busy;         /* has a turn in the call at hand */
+    struct gdn_draft_stats drafts;
 };
 
 struct gdn_snapshot {
@@ -53,7 +58,9 @@ struct gdn_snapshot {
 
 struct gdn_decoder {
     struct decoder decoder;
-    struct bytes text;
+    bool stops; /* .. as the stopper says */
+    struct stopper stopper;
+    struct bytes raw, text;
 };
 
 struct gdn_reply {
@@ -84,5 +91,11 @@ enum gdn_status session_check(const struct gdn_session *session, struct gdn_erro
  * stands there now. */
 void session_adopt(struct gdn_session *session, const struct gdn_session *from,
                    const int32_t *tokens, int32_t position);
+
+/* What the model said behind the last token that was fed. */
+void session_keep(struct gdn_session *session, const struct best *best);
+/* Settings that the sampler can be asked with. */
+enum gdn_status sampling_check(const struct gdn_sampling *sampling, const struct gdn_model *model,
+                               struct gdn_error *err);
 
 #endif

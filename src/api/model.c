@@ -24,6 +24,19 @@ static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64
                      (int)type, f64 ? " or GDN_F64" : "");
 }
 
+static enum gdn_status check_draft(const struct gdn_options *o, struct engine_options *e,
+                                   struct gdn_error *err)
+{
+    if (o->draft != GDN_DRAFT_OFF && o->draft != GDN_DRAFT_LOOKUP)
+        return error_set(err, GDN_ERR_USAGE, "options.draft: found %d, need GDN_DRAFT_OFF or "
+                         "GDN_DRAFT_LOOKUP", (int)o->draft);
+    if (o->draft_depth < 0 || o->draft_depth >= BLOCK)
+        return error_set(err, GDN_ERR_USAGE, "options.draft_depth: found %d, need 0 to %d",
+                         o->draft_depth, BLOCK - 1);
+    e->entries = o->speculate || o->draft != GDN_DRAFT_OFF ? 2 * BLOCK : BLOCK;
+    return GDN_OK;
+}
+
 static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
 {
     struct gdn_options *o = &m->options;
@@ -42,8 +55,7 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
     TRY(check_type("options.state", o->state, false, &e->anchor, err));
     e->slots = o->sessions + 1; /* a spare one to restore into */
     e->fast = o->fast;
-    e->entries = o->speculate ? 2 * BLOCK : BLOCK;
-    return GDN_OK;
+    return check_draft(o, e, err);
 }
 
 static enum gdn_status check_context(struct gdn_model *m, struct gdn_error *err)
@@ -123,6 +135,7 @@ void gdn_model_close(gdn_model *m)
     engine_close(&m->engine);
     mem_give(m->sessions);
     mem_give(m->tokens);
+    mem_give(m->counts);
     weights_close(&m->weights);
     chat_close(m->chat);
     tokenizer_close(m->tokenizer);
@@ -137,7 +150,8 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
     const int32_t vocab = m->tokenizer ? tokenizer_count(m->tokenizer) : m->config.vocab;
     const size_t context = (size_t)m->engine_options.context;
     if (!m->tokens) m->tokens = mem_take_array((size_t)m->options.sessions, 4 * context);
-    if (!m->tokens)
+    if (!m->counts) m->counts = mem_take_array((size_t)m->config.vocab, sizeof *m->counts);
+    if (!m->tokens || !m->counts)
         return error_set(err, GDN_ERR_MEMORY, "no memory for the tokens of %d sessions",
                          m->options.sessions);
     for (int i = 0; i < m->options.sessions; i++)

@@ -19,6 +19,11 @@ const char *gdn_env(const char *name)
     return value && *value ? value : NULL;
 }
 
+struct gdn_sampling gdn_sampling_default(void)
+{
+    return (struct gdn_sampling){.size = sizeof(struct gdn_sampling)};
+}
+
 void gdn_options_from_env(struct gdn_options *options)
 {
     const char *bf16 = getenv("GDN_STATE_BF16");

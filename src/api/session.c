@@ -2,8 +2,6 @@
 
 #include "api/handles.h"
 #include "base/check.h"
-#include "base/rng.h"
-#include "run/sampler.h"
 
 _Static_assert(sizeof((struct gdn_model_info *)0)->eos == sizeof((struct config *)0)->eos,
                "the public list of eos ids is as long as the config's");
@@ -119,15 +117,21 @@ static void relay_loss(void *context, int piece, int32_t row, double nats)
     r->sink->loss(r->sink->context, piece, (size_t)row, nats);
 }
 
-static void keep_best(void *context, int piece, const struct best *best)
+void session_keep(struct gdn_session *s, const struct best *best)
 {
-    const struct relay *r = context;
-    struct gdn_session *s = r->feeds[piece].session;
-    s->best_count = best->n;
-    memcpy(s->best_ids, best->ids, sizeof *best->ids * (size_t)best->n);
-    memcpy(s->best_values, best->values, sizeof *best->values * (size_t)best->n);
+    const struct ranking *r = &best->model;
+    s->best_count = r->n;
+    memcpy(s->best_ids, r->ids, sizeof *r->ids * (size_t)r->n);
+    memcpy(s->best_values, r->values, sizeof *r->values * (size_t)r->n);
     s->best_lse = best->lse;
     s->ready = s->fresh = true;
+}
+
+static void keep_best(void *context, int piece, int32_t row, const struct best *best)
+{
+    const struct relay *r = context;
+    (void)row;
+    session_keep(r->feeds[piece].session, best);
 }
 
 /* After a step, which may have failed: what of the piece has become part of the session. */
@@ -177,7 +181,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
         const size_t first = f->last_only ? (f->n ? f->n - 1 : 0) : f->first < f->n ? f->first
                                                                                      : f->n;
         pieces[i] = (struct piece){.slot = f->session->slot, .ids = f->ids, .n = (int32_t)f->n,
-                                   .first_logits = (int32_t)first, .best = !draft};
+                                   .first_logits = (int32_t)first, .best = draft ? BEST_NONE : BEST_LAST};
         f->session->fresh = false;
     }
     struct relay relay = {.feeds = feeds, .sink = sink};
@@ -242,17 +246,4 @@ int32_t gdn_session_commit(gdn_session *s, int32_t n)
     memcpy(end, s->draft, sizeof *end * (size_t)taken);
     if (taken > 0) s->ready = false;
     return taken;
-}
-
-enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sampling, int32_t *id,
-                                   struct gdn_error *err)
-{
-    TRY(session_check(s, err));
-    if (!s->ready)
-        return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
-    struct rng rng = {.seed = sampling->seed, .counter = (uint64_t)gdn_session_position(s)};
-    const struct sampling how = {.temperature = sampling->temperature, .top_k = sampling->top_k,
-                                 .top_p = sampling->top_p, .min_p = sampling->min_p};
-    *id = sampler_choose(&how, s->best_count, s->best_ids, s->best_values, rng_unit(&rng));
-    return GDN_OK;
 }

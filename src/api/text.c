@@ -142,17 +142,35 @@ void gdn_decoder_free(gdn_decoder *d)
 {
     if (!d) return;
     bytes_free(&d->text);
+    bytes_free(&d->raw);
+    stopper_close(&d->stopper);
     mem_give(d);
 }
 
+enum gdn_status gdn_decoder_stop(gdn_decoder *d, const char *const *strings, size_t count,
+                                 struct gdn_error *err)
+{
+    d->stops = false;
+    TRY(stopper_open(&d->stopper, strings, count, err));
+    d->stops = true;
+    return GDN_OK;
+}
+
+bool gdn_decoder_stopped(const gdn_decoder *d) { return d->stopper.done; }
+
 const char *gdn_decoder_push(gdn_decoder *d, int32_t id)
 {
-    d->text.len = 0;
+    struct bytes *raw = d->stops ? &d->raw : &d->text;
+    d->text.len = d->raw.len = 0;
+    bytes_add(raw, "", 0);
     bytes_add(&d->text, "", 0);
     if (id >= 0)
-        decoder_push(&d->decoder, id, &d->text);
+        decoder_push(&d->decoder, id, raw);
     else
-        decoder_flush(&d->decoder, &d->text);
+        decoder_flush(&d->decoder, raw);
+    if (raw->failed) return "";
+    if (d->stops) stopper_push(&d->stopper, raw->at, raw->len, &d->text);
+    if (d->stops && id < 0) stopper_flush(&d->stopper, &d->text);
     return d->text.failed ? "" : d->text.at;
 }
 

@@ -114,7 +114,7 @@ static enum gdn_status one_prompt(struct job *job, const struct bench_row *row, 
 static enum gdn_status one_answer(struct job *job, const struct bench_row *row, double *seconds,
                                   struct gdn_error *err)
 {
-    static const struct gdn_sampling greedy = {.temperature = 0};
+    static const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
     int32_t id = job->ids[0];
     TRY(gdn_session_feed(job->session, &id, 1, err));
     const double begin = clock_seconds();

@@ -21,10 +21,12 @@ void choice_options(struct options *o, struct choice *c)
 
 struct gdn_sampling choice_sampling(const struct choice *c, const struct gdn_model_info *info)
 {
-    struct gdn_sampling how = {0};
-    if (info->recommends)
-        how = (struct gdn_sampling){.temperature = info->temperature, .top_k = info->top_k,
-                                    .top_p = info->top_p};
+    struct gdn_sampling how = gdn_sampling_default();
+    if (info->recommends) {
+        how.temperature = info->temperature;
+        how.top_k = info->top_k;
+        how.top_p = info->top_p;
+    }
     if (c->temperature >= 0) how.temperature = c->temperature;
     if (c->top_k >= 0) how.top_k = (int32_t)c->top_k;
     if (c->top_p >= 0) how.top_p = c->top_p;

@@ -24,8 +24,8 @@ static int32_t rows_of_pass(const struct engine_options *o)
 size_t engine_scratch_bytes(const struct config *c, const struct device *device,
                             const struct engine_options *o)
 {
-    const int32_t rows = rows_of_pass(o), head = rows_of_head(c, device, rows);
-    return forward_bytes(c, device, o->compute, rows, head > o->slots ? head : o->slots);
+    const int32_t rows = rows_of_pass(o);
+    return forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
 }
 
 static size_t stage_ints(const struct engine *e)
@@ -38,7 +38,7 @@ static bool take_buffers(struct engine *e)
     struct device *dev = e->device;
     const struct config *c = e->config;
     const size_t width = (size_t)(c->vocab > c->D ? c->vocab : c->D);
-    const size_t best = (size_t)e->state.slots * ENGINE_BEST;
+    const size_t best = ((size_t)e->head_rows + 1) * ENGINE_BEST;
     e->calls = mem_take_array((size_t)c->layers, sizeof *e->calls);
     e->stage = mem_take_array(stage_ints(e), sizeof *e->stage);
     e->on_device = dev->take(dev, stage_ints(e) * sizeof *e->stage);
@@ -46,11 +46,12 @@ static bool take_buffers(struct engine *e)
     e->row_f32 = mem_take_array(width, sizeof(float));
     e->best_ids = dev->take(dev, best * sizeof *e->best_ids);
     e->best_values = dev->take(dev, best * sizeof *e->best_values);
-    e->best_lse = dev->take(dev, (size_t)e->state.slots * sizeof *e->best_lse);
+    e->best_lse = dev->take(dev, ((size_t)e->head_rows + 1) * sizeof *e->best_lse);
+    e->adjusted = dev->take(dev, (size_t)c->vocab * sizeof *e->adjusted);
     e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
     e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
     return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 &&
-           e->best_ids && e->best_values && e->best_lse;
+           e->best_ids && e->best_values && e->best_lse && e->adjusted;
 }
 
 enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
@@ -87,6 +88,7 @@ void engine_close(struct engine *e)
     dev->give(dev, e->best_ids);
     dev->give(dev, e->best_values);
     dev->give(dev, e->best_lse);
+    dev->give(dev, e->adjusted);
     dev->arena_close(dev, &e->data);
     arena_close(&e->meta);
     state_close(&e->state);
@@ -189,24 +191,29 @@ static struct tensor *head(struct step *s, struct tensor *hidden, int32_t first,
                           wanted_of(s->e, s->e->on_device) + first, n);
 }
 
+/* The stretch that a row of the pass is of; rows are asked for in their order. */
+static struct stretch *stretch_of(const struct step *s, int32_t row, int32_t *b)
+{
+    while (row >= s->stretch[*b].start + s->stretch[*b].n) ++*b;
+    return &s->stretch[*b];
+}
+
 static void give_logits(struct step *s, struct tensor *hidden)
 {
     struct engine *e = s->e;
-    int32_t *wanted = wanted_of(e, e->stage), n = 0;
-    for (int32_t b = 0; b < s->B; b++) {
-        const struct stretch *t = &s->stretch[b];
-        for (int32_t i = 0; i < t->n; i++)
-            if (t->from + i >= s->pieces[t->piece].first_logits) wanted[n++] = t->start + i;
+    int32_t *wanted = wanted_of(e, e->stage), n = 0, b = 0;
+    for (int32_t i = 0; i < s->B; i++) {
+        const struct stretch *t = &s->stretch[i];
+        for (int32_t r = 0; r < t->n; r++)
+            if (t->from + r >= s->pieces[t->piece].first_logits) wanted[n++] = t->start + r;
     }
     upload(e, wanted, (size_t)n);
-    int32_t b = 0;
     for (int32_t first = 0; first < n; first += e->head_rows) {
         const int32_t some = n - first < e->head_rows ? n - first : e->head_rows;
         const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
         struct tensor *logits = head(s, hidden, first, some);
         for (int32_t i = 0; pass_status(&s->pass) == GDN_OK && i < some; i++) {
-            while (wanted[first + i] >= s->stretch[b].start + s->stretch[b].n) b++;
-            const struct stretch *t = &s->stretch[b];
+            const struct stretch *t = stretch_of(s, wanted[first + i], &b);
             s->sink->logits(s->sink->context, t->piece, t->from + wanted[first + i] - t->start,
                             fetch_row(e, logits, i), e->config->vocab);
         }
@@ -238,35 +245,84 @@ static void give_loss(struct step *s, struct tensor *hidden)
     }
 }
 
+/* Host copies of what op_top has found. */
+struct found {
+    int32_t ids[ENGINE_BEST];
+    float values[ENGINE_BEST];
+};
+
+static struct ranking fetch_best(struct engine *e, struct found *f, int32_t row, int32_t n)
+{
+    e->device->download(e->device, f->ids, e->best_ids + row * n, sizeof *f->ids * (size_t)n);
+    e->device->download(e->device, f->values, e->best_values + row * n,
+                        sizeof *f->values * (size_t)n);
+    return (struct ranking){.n = n, .ids = f->ids, .values = f->values};
+}
+
+/* The best of the row as the sink would have it; their place is behind those of all rows. */
+static struct ranking adjust_best(struct step *s, const struct stretch *t, int32_t row,
+                                  struct found *found, int32_t n)
+{
+    struct engine *e = s->e;
+    float *changed = e->row;
+    const size_t bytes = sizeof *changed * (size_t)e->vocab;
+    memcpy(changed, e->row_f32, bytes);
+    s->sink->adjust(s->sink->context, t->piece, row, changed, e->vocab);
+    e->device->upload(e->device, e->adjusted, changed, bytes);
+    struct tensor over = tensor_over(e->adjusted, DTYPE_F32, 2, (int64_t[]){1, e->vocab});
+    op_top(&s->pass, &over, e->vocab, n, e->best_ids + e->head_rows * n,
+           e->best_values + e->head_rows * n, e->best_lse + e->head_rows);
+    return fetch_best(e, found, e->head_rows, n);
+}
+
+/* Row i of some logits, which is row `row` of the pass. */
+static void give_row(struct step *s, struct stretch *t, struct tensor *logits, int32_t i,
+                     int32_t row)
+{
+    struct engine *e = s->e;
+    const struct piece *p = &s->pieces[t->piece];
+    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+    const int32_t at = t->from + row - t->start;
+    struct found model, choice;
+    struct best best = {.model = fetch_best(e, &model, i, n)};
+    best.choice = best.model;
+    e->device->download(e->device, &best.lse, e->best_lse + i, sizeof best.lse);
+    if (!s->draft) {
+        t->judged = true;
+        t->finite = isfinite(best.lse);
+        if (!t->finite) return;
+    }
+    if (p->adjust) {
+        best.row = fetch_row(e, logits, i);
+        best.choice = adjust_best(s, t, at, &choice, n);
+        if (pass_status(&s->pass) != GDN_OK) return;
+    }
+    s->sink->best(s->sink->context, t->piece, at, &best);
+}
+
 static void give_best(struct step *s, struct tensor *hidden)
 {
     struct engine *e = s->e;
-    int32_t *wanted = wanted_of(e, e->stage), n = 0;
-    for (int32_t b = 0; b < s->B; b++) {
-        const struct stretch *t = &s->stretch[b];
-        if (s->pieces[t->piece].best && t->from + t->n == s->pieces[t->piece].n)
-            wanted[n++] = t->start + t->n - 1;
+    int32_t *wanted = wanted_of(e, e->stage), n = 0, b = 0;
+    for (int32_t i = 0; i < s->B; i++) {
+        const struct stretch *t = &s->stretch[i];
+        const struct piece *p = &s->pieces[t->piece];
+        for (int32_t r = 0; r < t->n; r++)
+            if (p->best == BEST_EVERY || (p->best == BEST_LAST && t->from + r + 1 == p->n))
+                wanted[n++] = t->start + r;
     }
     if (n == 0) return;
     upload(e, wanted, (size_t)n);
     const int32_t best = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
-    op_top(&s->pass, head(s, hidden, 0, n), e->vocab, best, e->best_ids, e->best_values,
-           e->best_lse);
-    if (pass_status(&s->pass) != GDN_OK) return;
-    int32_t ids[ENGINE_BEST], row = 0;
-    float values[ENGINE_BEST];
-    struct best found = {.n = best, .ids = ids, .values = values};
-    for (int32_t b = 0; b < s->B; b++) {
-        struct stretch *t = &s->stretch[b];
-        if (row == n || wanted[row] != t->start + t->n - 1) continue;
-        e->device->download(e->device, ids, e->best_ids + row * best, sizeof *ids * (size_t)best);
-        e->device->download(e->device, values, e->best_values + row * best,
-                            sizeof *values * (size_t)best);
-        e->device->download(e->device, &found.lse, e->best_lse + row, sizeof found.lse);
-        t->judged = true;
-        t->finite = isfinite(found.lse);
-        if (t->finite) s->sink->best(s->sink->context, t->piece, &found);
-        row++;
+    for (int32_t first = 0; first < n; first += e->head_rows) {
+        const int32_t some = n - first < e->head_rows ? n - first : e->head_rows;
+        const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
+        struct tensor *logits = head(s, hidden, first, some);
+        op_top(&s->pass, logits, e->vocab, best, e->best_ids, e->best_values, e->best_lse);
+        for (int32_t i = 0; pass_status(&s->pass) == GDN_OK && i < some; i++)
+            give_row(s, stretch_of(s, wanted[first + i], &b), logits, i, wanted[first + i]);
+        arena_release(&e->data, data);
+        arena_release(&e->meta, meta);
     }
 }
 

@@ -43,8 +43,9 @@ struct engine {
     int32_t *stage, *on_device;
     void *row;           /* one row of the widest kind, as the device computed it */
     float *row_f32;      /* the same as f32 */
-    int32_t *best_ids;   /* [slots][ENGINE_BEST] device memory */
+    int32_t *best_ids;   /* [head_rows + 1][ENGINE_BEST] device memory */
     float *best_values, *best_lse;
+    float *adjusted;     /* [vocab] device memory: a row of logits, changed */
 };
 
 /* `vocab`: tokens that exist (the rest of the rows is padding). */
@@ -57,20 +58,30 @@ void engine_close(struct engine *engine);
 size_t engine_scratch_bytes(const struct config *config, const struct device *device,
                             const struct engine_options *options);
 
+/* After which rows of a piece the best tokens are wanted. */
+enum best_rows { BEST_NONE, BEST_LAST, BEST_EVERY };
+
 /* What is computed for the rows of a piece. */
 struct piece {
     int32_t slot;
     const int32_t *ids;
     int32_t n;
     int32_t first_logits; /* logits of rows first_logits..n-1; n: none */
-    bool best;            /* the best tokens after the last row */
+    enum best_rows best;
+    bool adjust; /* sink->adjust is asked before the best of a row are handed out */
 };
 
-struct best {
+struct ranking {
     int32_t n;
     const int32_t *ids;  /* [n] most likely first */
     const float *values; /* [n] logits */
-    float lse;
+};
+
+struct best {
+    struct ranking model;  /* as the model has it */
+    struct ranking choice; /* the same, or of the row as it was adjusted */
+    const float *row;      /* [vocab] as the model has it, where it was adjusted; or NULL */
+    float lse;             /* of the model's row; always finite unless the step is a draft */
 };
 
 /* Any may be NULL. Rows count from the begin of the piece; pointers live during the call. */
@@ -80,7 +91,9 @@ struct sink {
     void (*hidden)(void *context, int piece, int32_t row, int32_t index, const float *x,
                    int32_t width);
     void (*loss)(void *context, int piece, int32_t row, double nats);
-    void (*best)(void *context, int piece, const struct best *best);
+    void (*best)(void *context, int piece, int32_t row, const struct best *best);
+    /* Changes the logits [vocab] that are chosen from. */
+    void (*adjust)(void *context, int piece, int32_t row, float *logits, int32_t vocab);
 };
 
 /* Runs all pieces (slots all different). With `draft` no position moves: state_commit decides, and

@@ -4,7 +4,7 @@
 
 #include "api/handles.h"
 
-static const struct gdn_sampling greedy = {0};
+static const struct gdn_sampling greedy = {.size = sizeof greedy};
 
 static int32_t best(gdn_session *s)
 {

@@ -61,7 +61,7 @@ static void every_family(void **state)
         int32_t ids[40], next;
         for (int j = 0; j < 40; j++) ids[j] = j * 7 % 60;
         if (gdn_session_feed(session, ids, 40, &err) != GDN_OK) fail_msg("%s", err.text);
-        const struct gdn_sampling greedy = {.temperature = 0};
+        const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
         /* This is refused where a logit is not a number. */
         if (gdn_session_sample(session, &greedy, &next, &err) != GDN_OK) fail_msg("%s", err.text);
         gdn_model_close(model);

@@ -145,7 +145,7 @@ static void wrong_paths(void **state)
 static enum gdn_status first_token(gdn_model **model, struct gdn_error *err)
 {
     const struct gdn_options o = small_options();
-    const struct gdn_sampling greedy = {0};
+    const struct gdn_sampling greedy = {.size = sizeof greedy};
     gdn_session *session;
     int32_t id;
     enum gdn_status status = gdn_model_open(TINY, &o, model, err);

@@ -5,7 +5,7 @@
 
 #include "api/handles.h"
 
-static const struct gdn_sampling greedy = {0};
+static const struct gdn_sampling greedy = {.size = sizeof greedy};
 static const int32_t text[40] = {5,  17, 90, 3,  3,  41, 8,  77, 60, 12, 25, 31, 9,  1,
                                  0,  95, 50, 51, 52, 20, 66, 67, 2,  80, 81, 7,  14, 22,
                                  33, 44, 55, 11, 70, 71, 72, 6,  4,  10, 13, 19};
@@ -105,7 +105,7 @@ static void sampling(void **state)
     (void)state;
     gdn_model *model = open_tiny(2, false);
     gdn_session *s = open_session(model), *t = open_session(model);
-    struct gdn_sampling warm = {.temperature = 1.5, .seed = 7};
+    struct gdn_sampling warm = {.size = sizeof warm, .temperature = 1.5, .seed = 7};
     int32_t a, b, differ = 0;
     refused(USAGE, "feed a token first", gdn_session_sample(s, &greedy, &a, &err));
     feed(s, text, 0);

@@ -101,6 +101,35 @@ static void stream(const int32_t *ids, size_t n, bool skip_special, char *out)
     gdn_decoder_free(decoder);
 }
 
+/* A stop string whose last character comes in pieces of its bytes. */
+static void stopped_decoder(void **state)
+{
+    (void)state;
+    static const char said[] = "It is \xF0\x9F\x98\x81 or \xF0\x9F\x98\x80, no more";
+    const char *const stops[] = {"never", "or \xF0\x9F\x98\x80"};
+    int32_t ids[ROOM];
+    char out[200] = "";
+    size_t n = ROOM;
+    gdn_decoder *d;
+    accepted(gdn_tokenize(demo, said, strlen(said), 0, ids, &n, &err));
+    accepted(gdn_decoder_new(demo, true, &d, &err));
+    refused(USAGE, "stop string 1: found nothing",
+            gdn_decoder_stop(d, (const char *[]){"a", ""}, 2, &err));
+    accepted(gdn_decoder_stop(d, stops, 2, &err));
+    size_t at = 0;
+    for (; at < n && !gdn_decoder_stopped(d); at++) strcat(out, gdn_decoder_push(d, ids[at]));
+    assert_string_equal(out, "It is \xF0\x9F\x98\x81 ");
+    assert_true(at < n);
+    assert_string_equal(gdn_decoder_push(d, ids[at]), "");
+    assert_string_equal(gdn_decoder_push(d, -1), "");
+    accepted(gdn_decoder_stop(d, stops, 1, &err)); /* begins anew */
+    assert_false(gdn_decoder_stopped(d));
+    *out = 0;
+    for (at = 0; at <= n; at++) strcat(out, gdn_decoder_push(d, at < n ? ids[at] : -1));
+    assert_string_equal(out, said);
+    gdn_decoder_free(d);
+}
+
 static void decoder(void **state)
 {
     (void)state;
@@ -324,7 +353,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(room),     cmocka_unit_test(control),
-        cmocka_unit_test(decoder), cmocka_unit_test(reply),  cmocka_unit_test(chat),
+        cmocka_unit_test(decoder), cmocka_unit_test(stopped_decoder), cmocka_unit_test(reply),
+        cmocka_unit_test(chat),
         cmocka_unit_test(chat_in_json), cmocka_unit_test(bad_chats), cmocka_unit_test(ids_only),
         cmocka_unit_test(every_allocation_fails),
     };

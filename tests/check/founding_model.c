@@ -176,7 +176,7 @@ bool any_cut_of_a_prefill(void)
 /* What it says, token by token, greedily. */
 static bool speak(struct tale *t, const int32_t *ids, size_t n, int32_t *said, int count)
 {
-    const struct gdn_sampling greedy = {.temperature = 0};
+    const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
     bool good = tale_again(t) && gdn_session_feed(t->session, ids, n, &t->err) == GDN_OK;
     for (int i = 0; i < count && good; i++)
         good = gdn_session_sample(t->session, &greedy, said + i, &t->err) == GDN_OK &&
@@ -275,7 +275,7 @@ static bool talk(int32_t *ids, size_t windows)
     for (size_t w = 0; w < windows && good; w++) {
         const struct gdn_message message = {"user", question[w % 4]};
         const struct gdn_chat_options chat = {.answer = true, .think = GDN_THINK_OFF};
-        const struct gdn_sampling how = {.temperature = 1, .seed = w};
+        const struct gdn_sampling how = {.size = sizeof how, .temperature = 1, .seed = w};
         size_t n = WINDOW;
         int32_t *at = ids + w * WINDOW;
         good = tale_again(&t) &&

@@ -91,7 +91,7 @@ static bool says_the_same(const char *name)
     struct gdn_error err = {0};
     gdn_model *model = NULL;
     gdn_session *session = NULL;
-    const struct gdn_sampling greedy = {.temperature = 0};
+    const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
     int64_t said = 0;
     snprintf(folder, sizeof folder, "%s/tests/golden/%s", GDN_SOURCE_DIR, name);
     if (!file_join(path, sizeof path, folder, "golden.safetensors") ||
@@ -142,7 +142,7 @@ bool short_answers_stop(void)
     static const char *const questions[] = {"What is the capital of France?", "What is 2+2?",
                                             "What is the capital of Italy?"};
     struct gdn_options o = gdn_options_default();
-    const struct gdn_sampling greedy = {.temperature = 0};
+    const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
     struct gdn_error err = {0};
     struct gdn_model_info info;
     gdn_model *model;

@@ -162,7 +162,7 @@ static void greedy(const char *model, const char *device)
     gdn_session *s;
     if (gdn_session_new(m, &s, &err) != GDN_OK) fail_msg("%s", err.text);
     if (gdn_session_feed(s, g.ids, 20, &err) != GDN_OK) fail_msg("%s", err.text);
-    const struct gdn_sampling sampling = {.temperature = 0};
+    const struct gdn_sampling sampling = {.size = sizeof sampling, .temperature = 0};
     int64_t compared = 0;
     for (int64_t i = 0; i < n && margin[i] >= 1e-3f; i++) {
         int32_t id;

@@ -145,7 +145,7 @@ static inline void check(struct program *p, int i)
 {
     struct past *past = &p->of_session[i];
     gdn_session *s = p->session[i], *o = play_session(&p->oracle);
-    static const struct gdn_sampling how = {.temperature = 1, .seed = 5};
+    static const struct gdn_sampling how = {.size = sizeof how, .temperature = 1, .seed = 5};
     int32_t next, mine, its;
     assert_int_equal(gdn_session_position(s), past->n);
     assert_memory_equal(gdn_session_tokens(s), past->ids, sizeof *past->ids * (size_t)past->n);

@@ -92,7 +92,7 @@ static void sync_one(struct program *p, gdn_session *s, bool stops)
     assert_true(d.agreed >= d.reused && (now == 0 || d.computed + d.agreed > 0));
     assert_memory_equal(gdn_session_tokens(s), p->list[i], sizeof(int32_t) * (size_t)now);
     int32_t id;
-    const struct gdn_sampling greedy = {0};
+    const struct gdn_sampling greedy = {.size = sizeof greedy};
     if (!d.stopped && now > 0) must(p, gdn_session_sample(s, &greedy, &id, &p->err));
     p->reused += d.reused;
     p->presented += p->n[i];

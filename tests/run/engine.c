@@ -121,7 +121,7 @@ static struct seen ragged(struct rig *r, const char *model, int32_t max_rows)
                               piece_of(s[2], r->ids, 9)};
     pieces[0].first_logits = 4;
     pieces[2].first_logits = 9;
-    pieces[2].best = false;
+    pieces[2].best = BEST_NONE;
     const struct seen seen = rig_step(r, pieces, 3, false);
     static const int32_t rows[3] = {26, 1, 0}, losses[3] = {29, 0, 8}, bests[3] = {1, 1, 0};
     assert_memory_equal(seen.rows, rows, sizeof rows);

@@ -184,10 +184,10 @@ struct trap {
 };
 
 /* Scratch is gone as soon as the first piece has come through. */
-static void spring(void *context, int piece, const struct best *best)
+static void spring(void *context, int piece, int32_t row, const struct best *best)
 {
     struct trap *t = context;
-    see_best(&t->seen, piece, best);
+    see_best(&t->seen, piece, row, best);
     t->whole = shrink(t->rig, 0);
 }
 

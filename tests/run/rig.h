@@ -101,12 +101,14 @@ static inline void see_loss(void *context, int piece, int32_t row, double nats)
     s->loss[piece] = mix(s->loss[piece], &nats, sizeof nats);
 }
 
-static inline void see_best(void *context, int piece, const struct best *best)
+static inline void see_best(void *context, int piece, int32_t row, const struct best *best)
 {
     struct seen *s = context;
+    const struct ranking *r = &best->model;
+    (void)row;
     s->bests[piece]++;
-    s->best[piece] = mix(s->best[piece], best->ids, sizeof *best->ids * (size_t)best->n);
-    s->best[piece] = mix(s->best[piece], best->values, sizeof *best->values * (size_t)best->n);
+    s->best[piece] = mix(s->best[piece], r->ids, sizeof *r->ids * (size_t)r->n);
+    s->best[piece] = mix(s->best[piece], r->values, sizeof *r->values * (size_t)r->n);
     s->best[piece] = mix(s->best[piece], &best->lse, sizeof best->lse);
 }
 
@@ -119,7 +121,7 @@ static inline struct sink see(struct seen *seen)
 
 static inline struct piece piece_of(int32_t slot, const int32_t *ids, int32_t n)
 {
-    return (struct piece){.slot = slot, .ids = ids, .n = n, .best = true};
+    return (struct piece){.slot = slot, .ids = ids, .n = n, .best = BEST_LAST};
 }
 
 /* A step that must succeed; what it hands out. */

@@ -27,13 +27,13 @@ static int set_values(void **state)
     return 0;
 }
 
-/* One bit for each of the first N tokens that some number in [0, 1) chooses. */
-static unsigned chosen(struct sampling s)
+/* One bit for each of the first N tokens that is chosen at some of 1000 positions: what has one
+ * chance in 16 is missed by all of them less than once in 10^28 seeds. */
+static unsigned chosen(struct gdn_sampling s)
 {
     unsigned set = 0;
-    for (int u = 0; u <= 1000; u++) {
-        const double unit = u < 1000 ? u / 1000.0 : 1.0 - 0x1p-53;
-        const int32_t id = sampler_choose(&s, N, ids, values, unit);
+    for (int64_t position = 0; position < 1000; position++) {
+        const int32_t id = sampler_choose(&s, N, ids, values, position);
         int i = 0;
         while (i < N && ids[i] != id) i++;
         assert_true(i < N);
@@ -45,13 +45,13 @@ static unsigned chosen(struct sampling s)
 static void cold_is_the_best(void **state)
 {
     (void)state;
-    assert_int_equal(chosen((struct sampling){.temperature = 0}), 1);
-    assert_int_equal(chosen((struct sampling){.temperature = -1, .top_k = 4, .top_p = 0.9}), 1);
-    assert_int_equal(chosen((struct sampling){.temperature = 1e-300}), 1);
-    assert_int_equal(chosen((struct sampling){.temperature = 5e-324}), 1);
+    assert_int_equal(chosen((struct gdn_sampling){.temperature = 0}), 1);
+    assert_int_equal(chosen((struct gdn_sampling){.temperature = -1, .top_k = 4, .top_p = 0.9}), 1);
+    assert_int_equal(chosen((struct gdn_sampling){.temperature = 1e-300}), 1);
+    assert_int_equal(chosen((struct gdn_sampling){.temperature = 5e-324}), 1);
     for (int u = 0; u < 10; u++)
         assert_int_equal(
-            sampler_choose(&(struct sampling){.temperature = 2}, 1, ids, values, u / 10.0), 40);
+            sampler_choose(&(struct gdn_sampling){.temperature = 2}, 1, ids, values, u), 40);
 }
 
 /* Sets that differ from their neighbours by one token, on both sides of each limit. */
@@ -59,7 +59,7 @@ static void sets_are_exact(void **state)
 {
     (void)state;
     static const struct {
-        struct sampling s;
+        struct gdn_sampling s;
         unsigned set;
     } cases[] = {
         {{.temperature = 1}, 31},
@@ -104,14 +104,14 @@ static void sets_are_exact(void **state)
 
 /* ---- how often ------------------------------------------------------------------------------- */
 
-static double chi_square(struct sampling s, const double *weight, int kept, uint64_t seed)
+static double chi_square(struct gdn_sampling s, const double *weight, int kept, uint64_t seed)
 {
     enum { DRAWS = 100000 };
-    struct rng rng = {.seed = seed};
     int32_t count[N] = {0};
     double sum = 0, chi = 0;
-    for (int d = 0; d < DRAWS; d++) {
-        const int32_t id = sampler_choose(&s, N, ids, values, rng_unit(&rng));
+    s.seed = seed;
+    for (int64_t position = 0; position < DRAWS; position++) {
+        const int32_t id = sampler_choose(&s, N, ids, values, position);
         for (int i = 0; i < N; i++) count[i] += ids[i] == id;
     }
     for (int i = 0; i < kept; i++) sum += weight[i];
@@ -134,32 +134,140 @@ static void drawn_by_weight(void **state)
     double warm[N];
     for (int i = 0; i < N; i++) warm[i] = sqrt(plain[i]);
     for (uint64_t seed = 1; seed <= 5; seed++) {
-        assert_true(chi_square((struct sampling){.temperature = 1}, plain, 5, seed) < beyond[4]);
-        assert_true(chi_square((struct sampling){.temperature = 2}, warm, 5, seed) < beyond[4]);
-        assert_true(chi_square((struct sampling){.temperature = 1, .top_k = 3}, plain, 3, seed) <
+        assert_true(chi_square((struct gdn_sampling){.temperature = 1}, plain, 5, seed) < beyond[4]);
+        assert_true(chi_square((struct gdn_sampling){.temperature = 2}, warm, 5, seed) < beyond[4]);
+        assert_true(chi_square((struct gdn_sampling){.temperature = 1, .top_k = 3}, plain, 3, seed) <
                     beyond[2]);
-        assert_true(chi_square((struct sampling){.temperature = 1, .top_p = 0.7}, plain, 2, seed) <
+        assert_true(chi_square((struct gdn_sampling){.temperature = 1, .top_p = 0.7}, plain, 2, seed) <
                     beyond[1]);
-        assert_true(chi_square((struct sampling){.temperature = 2, .min_p = 0.4}, warm, 3, seed) <
+        assert_true(chi_square((struct gdn_sampling){.temperature = 2, .min_p = 0.4}, warm, 3, seed) <
                     beyond[2]);
     }
     /* And the test would notice: the same draws are not those of other weights. */
-    assert_true(chi_square((struct sampling){.temperature = 1.1}, plain, 5, 1) > beyond[4]);
+    assert_true(chi_square((struct gdn_sampling){.temperature = 1.1}, plain, 5, 1) > beyond[4]);
 }
 
 static void same_seed_same_token(void **state)
 {
     (void)state;
-    const struct sampling s = {.temperature = 0.8, .top_p = 0.95};
+    struct gdn_sampling s = {.temperature = 0.8, .top_p = 0.95, .seed = 5};
     int differ = 0;
-    for (uint64_t position = 0; position < 200; position++) {
-        struct rng a = {.seed = 5, .counter = position}, b = a;
-        struct rng c = {.seed = 6, .counter = position};
-        const int32_t one = sampler_choose(&s, N, ids, values, rng_unit(&a));
-        assert_int_equal(one, sampler_choose(&s, N, ids, values, rng_unit(&b)));
-        differ += one != sampler_choose(&s, N, ids, values, rng_unit(&c));
+    for (int64_t position = 0; position < 200; position++) {
+        s.seed = 5;
+        const int32_t one = sampler_choose(&s, N, ids, values, position);
+        assert_int_equal(one, sampler_choose(&s, N, ids, values, position));
+        s.seed = 6;
+        differ += one != sampler_choose(&s, N, ids, values, position);
     }
     assert_in_range(differ, 50, 190);
+}
+
+/* Two distributions of 8 tokens drawn from at the same position. Independent draws agree with
+ * chance sum p q; these with sum_i 1 / sum_j max(p_j / p_i, q_j / q_i), and neither notices. */
+static void similar_rows_draw_alike(void **state)
+{
+    (void)state;
+    enum { M = 8, DRAWS = 100000 };
+    static const int32_t names[M] = {8, 6, 7, 5, 3, 0, 9, 1};
+    float p[M], q[M];
+    double sum_p = 0, sum_q = 0, alike = 0, apart = 0;
+    for (int i = 0; i < M; i++) {
+        p[i] = -0.5f * (float)i;
+        q[i] = p[i] + (i % 3 == 1 ? 0.4f : 0.0f);
+        sum_p += exp((double)p[i]);
+        sum_q += exp((double)q[i]);
+    }
+    for (int i = 0; i < M; i++) {
+        double below = 0;
+        for (int j = 0; j < M; j++)
+            below += fmax(exp((double)(p[j] - p[i])), exp((double)(q[j] - q[i])));
+        alike += 1 / below;
+        apart += exp((double)p[i]) / sum_p * exp((double)q[i]) / sum_q;
+    }
+    /* The sampler wants its tokens best first; names go with them. */
+    int32_t name_q[M];
+    float sorted[M];
+    for (int i = 0; i < M; i++) {
+        int at = i;
+        for (; at > 0 && sorted[at - 1] < q[i]; at--) {
+            sorted[at] = sorted[at - 1];
+            name_q[at] = name_q[at - 1];
+        }
+        sorted[at] = q[i];
+        name_q[at] = names[i];
+    }
+    const struct gdn_sampling s = {.temperature = 1, .seed = 11};
+    int same = 0;
+    for (int64_t position = 0; position < DRAWS; position++)
+        same += sampler_choose(&s, M, names, p, position) ==
+                sampler_choose(&s, M, name_q, sorted, position);
+    /* Within five standard deviations of what is exact, which is far from what is independent. */
+    const double deviation = sqrt(alike * (1 - alike) / DRAWS);
+    assert_true(fabs(same / (double)DRAWS - alike) < 5 * deviation);
+    assert_true(alike - apart > 100 * deviation);
+}
+
+/* ---- what changes logits --------------------------------------------------------------------- */
+
+enum { VOCAB = 6 };
+static const float plain[VOCAB] = {2, -2, 0, 1, 4, -1};
+
+static void adjusted(struct gdn_sampling s, const int32_t *tokens, int32_t n, const float *want)
+{
+    float row[VOCAB];
+    int32_t counts[VOCAB] = {0};
+    memcpy(row, plain, sizeof row);
+    sampler_adjust(&s, tokens, n, VOCAB, row, counts);
+    for (int i = 0; i < VOCAB; i++) {
+        if (row[i] < want[i] || row[i] > want[i])
+            fail_msg("token %d: found %g, need %g", i, (double)row[i], (double)want[i]);
+        assert_int_equal(counts[i], 0);
+    }
+}
+
+static void penalties_by_hand(void **state)
+{
+    (void)state;
+    static const int32_t said[] = {4, 0, 1, 0, 9, 0, 5}; /* 9 is no token that can be chosen */
+    enum { SAID = 7 };
+    adjusted((struct gdn_sampling){.temperature = 1}, said, SAID, plain);
+    adjusted((struct gdn_sampling){.repetition = 1}, said, SAID, plain);
+    adjusted((struct gdn_sampling){.repetition = 2}, said, SAID, (float[]){1, -4, 0, 1, 2, -2});
+    adjusted((struct gdn_sampling){.repetition = 0.5}, said, SAID,
+             (float[]){4, -1, 0, 1, 8, -0.5f});
+    adjusted((struct gdn_sampling){.presence = 0.5}, said, SAID,
+             (float[]){1.5f, -2.5f, 0, 1, 3.5f, -1.5f});
+    adjusted((struct gdn_sampling){.frequency = 0.5}, said, SAID,
+             (float[]){0.5f, -2.5f, 0, 1, 3.5f, -1.5f});
+    adjusted((struct gdn_sampling){.frequency = -1, .presence = 1}, said, SAID,
+             (float[]){4, -2, 0, 1, 4, -1});
+    /* The window counts back from the end. */
+    adjusted((struct gdn_sampling){.frequency = 1, .window = 4}, said, SAID,
+             (float[]){0, -2, 0, 1, 4, -2});
+    adjusted((struct gdn_sampling){.presence = 1, .window = 1}, said, SAID,
+             (float[]){2, -2, 0, 1, 4, -2});
+    adjusted((struct gdn_sampling){.presence = 1, .window = 100}, said, SAID,
+             (float[]){1, -3, 0, 1, 3, -2});
+    adjusted((struct gdn_sampling){.repetition = 2, .presence = 1}, said, 0, plain);
+    /* All together, in the order that is told. */
+    adjusted((struct gdn_sampling){.repetition = 2, .presence = 0.25, .frequency = 0.5,
+                                   .bias = (struct gdn_bias[]){{0, 3}, {2, -1}, {0, 1}},
+                                   .bias_count = 3, .banned = (int32_t[]){3}, .banned_count = 1},
+             said, SAID, (float[]){3.25f, -4.75f, -1, -INFINITY, 1.25f, -2.75f});
+}
+
+static void only_what_is_asked_for(void **state)
+{
+    (void)state;
+    const struct gdn_bias bias = {0, 1};
+    const int32_t ban = 1;
+    assert_false(sampler_adjusts(&(struct gdn_sampling){.temperature = 1, .top_k = 3, .window = 9}));
+    assert_false(sampler_adjusts(&(struct gdn_sampling){.repetition = 1}));
+    assert_true(sampler_adjusts(&(struct gdn_sampling){.repetition = 1.1}));
+    assert_true(sampler_adjusts(&(struct gdn_sampling){.presence = -1}));
+    assert_true(sampler_adjusts(&(struct gdn_sampling){.frequency = 1}));
+    assert_true(sampler_adjusts(&(struct gdn_sampling){.bias = &bias, .bias_count = 1}));
+    assert_true(sampler_adjusts(&(struct gdn_sampling){.banned = &ban, .banned_count = 1}));
 }
 
 /* ---- hostile numbers ------------------------------------------------------------------------- */
@@ -177,12 +285,12 @@ static void anything_is_survived(void **state)
     for (int i = 0; i < MANY; i++) many[i] = 1000 + i;
     for (int round = 0; round < 20000; round++) {
         const int32_t n = 1 + (int32_t)rng_below(&rng, MANY);
-        const struct sampling s = {.temperature = odd[rng_below(&rng, ODD)],
+        const struct gdn_sampling s = {.temperature = odd[rng_below(&rng, ODD)],
                                    .top_k = (int32_t)rng_below(&rng, 400) - 50,
                                    .top_p = odd[rng_below(&rng, ODD)],
                                    .min_p = odd[rng_below(&rng, ODD)]};
         for (int32_t i = 0; i < n; i++) at[i] = logits[rng_below(&rng, LOGITS)];
-        const int32_t id = sampler_choose(&s, n, many, at, rng_unit(&rng));
+        const int32_t id = sampler_choose(&s, n, many, at, round);
         assert_in_range(id, 1000, 1000 + (n < 256 ? n : 256) - 1);
     }
 }
@@ -195,15 +303,15 @@ static void no_weights(void **state)
                                    {NAN, NAN, NAN},
                                    {-INFINITY, -INFINITY, -INFINITY},
                                    {INFINITY, INFINITY, 0}};
-    const struct sampling s = {.temperature = 1};
+    const struct gdn_sampling s = {.temperature = 1};
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(sampler_choose(&s, 3, ids, all[i], 0.0), 40);
-        assert_int_equal(sampler_choose(&s, 3, ids, all[i], 0.999), 40);
+        for (int64_t at = 0; at < 100; at++)
+            assert_int_equal(sampler_choose(&s, 3, ids, all[i], at), 40);
     }
     /* What is impossible is never drawn, NaN included: op_top reports it as -inf. */
     static const float holes[3] = {1, -INFINITY, NAN};
     for (int u = 0; u < 100; u++)
-        assert_int_equal(sampler_choose(&s, 3, ids, holes, u / 100.0), 40);
+        assert_int_equal(sampler_choose(&s, 3, ids, holes, u), 40);
 }
 
 int main(void)
@@ -211,6 +319,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cold_is_the_best),     cmocka_unit_test(sets_are_exact),
         cmocka_unit_test(drawn_by_weight),      cmocka_unit_test(same_seed_same_token),
+        cmocka_unit_test(similar_rows_draw_alike), cmocka_unit_test(penalties_by_hand),
+        cmocka_unit_test(only_what_is_asked_for),
         cmocka_unit_test(anything_is_survived), cmocka_unit_test(no_weights),
     };
     return cmocka_run_group_tests(tests, set_values, NULL);

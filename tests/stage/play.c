@@ -25,6 +25,8 @@ void play_open(struct play *p, const char *model, const struct play_options *o)
     options.threads = o->threads ? o->threads : 2;
     options.sessions = o->sessions ? o->sessions : 1;
     options.speculate = o->speculate;
+    options.draft = o->draft;
+    options.draft_depth = o->depth;
     options.context = o->context ? o->context : 512;
     if (o->prefix_bytes) options.prefix_bytes = o->prefix_bytes;
     char path[512];

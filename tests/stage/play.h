@@ -19,6 +19,8 @@ struct play_options {
     enum gdn_type compute, state;
     int threads, sessions;
     bool speculate;
+    enum gdn_draft draft;
+    int depth;
     int32_t context; /* 0: 512 */
     int64_t prefix_bytes; /* 0: what the library does unasked */
 };
