@@ -44,7 +44,8 @@ enum gdn_type { GDN_F32, GDN_BF16, GDN_F64 };
 
 enum gdn_draft {
     GDN_DRAFT_OFF,
-    GDN_DRAFT_LOOKUP /* what followed the last tokens where they stood in the session before */
+    GDN_DRAFT_LOOKUP, /* what followed the last tokens where they stood in the session before */
+    GDN_DRAFT_MTP     /* what the model's own draft head says */
 };
 
 struct gdn_options {

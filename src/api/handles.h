@@ -18,6 +18,7 @@
 struct gdn_model {
     struct config config;
     struct weights weights;
+    struct mtp mtp; /* open with options.draft == GDN_DRAFT_MTP */
     struct tokenizer *tokenizer; /* NULL: ids only */
     struct chat *chat;
     struct device *device;

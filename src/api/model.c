@@ -27,9 +27,9 @@ static enum gdn_status check_type(const char *what, enum gdn_type type, bool f64
 static enum gdn_status check_draft(const struct gdn_options *o, struct engine_options *e,
                                    struct gdn_error *err)
 {
-    if (o->draft != GDN_DRAFT_OFF && o->draft != GDN_DRAFT_LOOKUP)
-        return error_set(err, GDN_ERR_USAGE, "options.draft: found %d, need GDN_DRAFT_OFF or "
-                         "GDN_DRAFT_LOOKUP", (int)o->draft);
+    if (o->draft != GDN_DRAFT_OFF && o->draft != GDN_DRAFT_LOOKUP && o->draft != GDN_DRAFT_MTP)
+        return error_set(err, GDN_ERR_USAGE, "options.draft: found %d, need GDN_DRAFT_OFF, "
+                         "GDN_DRAFT_LOOKUP or GDN_DRAFT_MTP", (int)o->draft);
     if (o->draft_depth < 0 || o->draft_depth >= BLOCK)
         return error_set(err, GDN_ERR_USAGE, "options.draft_depth: found %d, need 0 to %d",
                          o->draft_depth, BLOCK - 1);
@@ -96,6 +96,10 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     TRY(open_tokenizer(m, path, err));
     TRY(chat_open(path, &m->chat, err));
     TRY(weights_open(&m->weights, &m->config, path, err));
+    if (m->options.draft == GDN_DRAFT_MTP) {
+        TRY(mtp_open(&m->mtp, &m->config, &m->weights, path, err));
+        m->engine_options.mtp = &m->mtp;
+    }
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~0u, err);
     if (!m->device) return err->status;
@@ -136,6 +140,7 @@ void gdn_model_close(gdn_model *m)
     mem_give(m->sessions);
     mem_give(m->tokens);
     mem_give(m->counts);
+    mtp_close(&m->mtp);
     weights_close(&m->weights);
     chat_close(m->chat);
     tokenizer_close(m->tokenizer);

@@ -9,12 +9,14 @@
 /* What state_open would take for it. */
 int64_t plan_session(const struct gdn_model *m, int32_t context)
 {
-    struct layer_shape shape[CONFIG_LAYERS];
+    struct layer_shape shape[CONFIG_LAYERS + 1];
+    const int32_t layers = m->config.layers + (m->engine_options.mtp != NULL);
+    if (m->engine_options.mtp) shape[m->config.layers] = mtp_shape(&m->config);
     for (int32_t i = 0; i < m->config.layers; i++) shape[i] = config_layer_shape(&m->config, i);
     const struct state_options o = {.slots = 1, .entries = m->engine_options.entries,
                                     .context = context, .compute = m->engine_options.compute,
                                     .anchor = m->engine_options.anchor};
-    return state_bytes(m->device, shape, m->config.layers, &o);
+    return state_bytes(m->device, shape, layers, &o);
 }
 
 struct plan plan_make(const struct gdn_model *m)

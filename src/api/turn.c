@@ -13,7 +13,8 @@
 #include "api/handles.h"
 #include "run/lookup.h"
 
-enum { TURNS = 1024, LOOKUP_DEPTH = 8 };
+/* Tokens ahead, where nobody said. */
+enum { TURNS = 1024, LOOKUP_DEPTH = 8, MTP_DEPTH = 2 };
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -92,6 +93,9 @@ static enum gdn_status check_turn(struct gdn_turn *t, const struct gdn_model *m,
     if (position + (int64_t)t->n > context)
         return error_set(err, GDN_ERR_USAGE, "the sequence would have %lld tokens, its context "
                          "holds %lld", (long long)(position + (int64_t)t->n), (long long)context);
+    if (t->ids[0] < 0 || t->ids[0] >= m->config.vocab)
+        return error_set(err, GDN_ERR_USAGE, "token 0: found id %d, need 0 to %d", t->ids[0],
+                         m->config.vocab - 1);
     if (t->most < 0 || t->most > GDN_TURN_TOKENS)
         return error_set(err, GDN_ERR_USAGE, "a turn of at most %d tokens: need 0 to %d", t->most,
                          GDN_TURN_TOKENS);
@@ -113,17 +117,49 @@ static void begin(struct work *w, struct gdn_turn *t)
 static int32_t draft_room(const struct work *w)
 {
     const struct gdn_model *m = w->turn->session->model;
-    const int32_t asked = m->options.draft_depth ? m->options.draft_depth : LOOKUP_DEPTH;
+    const int32_t usual = m->options.draft == GDN_DRAFT_MTP ? MTP_DEPTH : LOOKUP_DEPTH;
+    const int32_t asked = m->options.draft_depth ? m->options.draft_depth : usual;
     const int32_t room = m->engine.context - w->before - 1, most = w->most - 1;
     const int32_t depth = asked < most ? asked : most;
     return m->options.draft == GDN_DRAFT_OFF || w->turn->n > 1 ? 0 : depth < room ? depth : room;
 }
 
-static void guess(struct work *w)
+static void look_up(struct work *work, int count)
 {
-    const struct gdn_session *s = w->turn->session;
-    const int32_t room = draft_room(w);
-    if (room > 0) w->drafts = lookup_draft(s->tokens, w->before + 1, room, fed(w) + 1);
+    for (int i = 0; i < count; i++) {
+        struct work *w = &work[i];
+        const int32_t room = draft_room(w);
+        if (room > 0)
+            w->drafts = lookup_draft(w->turn->session->tokens, w->before + 1, room, fed(w) + 1);
+    }
+}
+
+/* The head draws as the model will: at the same position, with the same noise. */
+static int32_t choose_guess(void *context, int guess, int32_t at, const struct best *best)
+{
+    struct work *const *of = context;
+    const struct work *w = of[guess];
+    const struct ranking *r = &best->choice;
+    return sampler_choose(w->turn->sampling, r->n, r->ids, r->values, (int64_t)w->before + at + 1);
+}
+
+static enum gdn_status ask_head(struct work *work, int count, struct engine *engine,
+                                struct gdn_error *err)
+{
+    struct guess guesses[TURNS];
+    struct work *of[TURNS];
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        struct work *w = &work[i];
+        const int32_t room = draft_room(w);
+        if (room <= 0 || w->before == 0) continue;
+        guesses[n] = (struct guess){.slot = w->turn->session->slot, .id = *fed(w), .most = room,
+                                    .out = fed(w) + 1};
+        of[n++] = w;
+    }
+    TRY(engine_guess(engine, guesses, n, choose_guess, of, err));
+    for (int i = 0; i < n; i++) of[i]->drafts = guesses[i].n;
+    return GDN_OK;
 }
 
 /* ---- what comes of the rows ------------------------------------------------------------------ */
@@ -278,10 +314,9 @@ enum gdn_status gdn_next(struct gdn_turn *turns, int count, struct gdn_error *er
     for (int i = 0; i < begun; i++)
         if (turns[i].session) turns[i].session->busy = false;
     if (status != GDN_OK) return status;
-    for (int i = 0; i < count; i++) {
-        begin(&work[i], &turns[i]);
-        guess(&work[i]);
-    }
+    for (int i = 0; i < count; i++) begin(&work[i], &turns[i]);
+    if (m->options.draft == GDN_DRAFT_LOOKUP) look_up(work, count);
+    if (m->options.draft == GDN_DRAFT_MTP) TRY(ask_head(work, count, &m->engine, err));
     return run_groups(work, count, &m->engine, err);
 }
 

@@ -109,7 +109,7 @@ size_t forward_bytes(const struct config *c, const struct device *device, enum d
                      int64_t T, int64_t wanted)
 {
     const size_t size = dtype_size(compute), rows = (size_t)T;
-    const size_t stream = rows * (size_t)c->D * size * 8;
+    const size_t stream = rows * (size_t)c->D * size * 16; /* a draft head needs half of it */
     const size_t layer = rows * layer_row(c) * (size < 4 ? 4 : size);
     const size_t logits = (size_t)wanted * ((size_t)c->vocab * 8 + (size_t)c->D * size);
     return stream + layer + logits + kernel_bytes(c, device, T) + (1u << 20);

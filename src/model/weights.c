@@ -103,7 +103,11 @@ static enum gdn_status take_everything(struct loader *l)
     w->shifted = c->family->centred && find_shift(l);
     TRY(take_tensor(l, w->prefix, "embed_tokens.weight", false, 2, (int64_t[]){c->vocab, c->D},
                     &w->embed));
-    for (int32_t i = 0; i < c->layers; i++) TRY(take_layer(l, i));
+    for (int32_t i = 0; i < c->layers; i++) {
+        char p[64];
+        snprintf(p, sizeof p, "%slayers.%d.", w->prefix, i);
+        TRY(take_layer(l, p, c->kind[i], c->sparse[i], &w->layer[i]));
+    }
     TRY(take_norm(l, w->prefix, "norm.weight", c->D, &w->final));
     TRY(take_head(l));
     TRY(faults_found(l));
@@ -111,32 +115,35 @@ static enum gdn_status take_everything(struct loader *l)
 }
 
 /* Tensors that a model of this shape may have, and parts of projections. */
-static int64_t most_tensors(const struct config *c)
+static int64_t most_tensors(const struct config *c, int32_t layers)
 {
     enum { PER_LAYER = 32 };
-    return (int64_t)c->layers * (PER_LAYER + 3ll * c->experts) + 3;
+    return (int64_t)layers * (PER_LAYER + 3ll * c->experts) + 4;
 }
 
 /* Address space for the parts: each take of a few may cost some lines of the cache. */
-static int64_t most_bytes(const struct config *c)
+static int64_t most_bytes(const struct config *c, int32_t layers)
 {
     enum { TAKES = 16, EACH = 256 };
     const int64_t takes = TAKES + 2ll * c->experts;
     const int64_t parts = TAKES + 6ll * c->Hk + 3ll * c->experts, linears = 2ll * c->experts;
-    return c->layers * (takes * EACH + parts * (int64_t)sizeof(struct linear_part) +
+    return layers * (takes * EACH + parts * (int64_t)sizeof(struct linear_part) +
                         linears * (int64_t)sizeof(struct linear)) + (1 << 16);
 }
 
-static enum gdn_status take_room(struct weights *w, const struct config *c, struct gdn_error *err)
+enum gdn_status take_room(struct weights *w, const struct config *c, int32_t layers,
+                          struct gdn_error *err)
 {
-    if (most_tensors(c) <= INT32_MAX) {
-        w->room = (int32_t)most_tensors(c);
+    const int64_t tensors = most_tensors(c, layers);
+    if (tensors <= INT32_MAX) {
+        w->room = (int32_t)tensors;
         w->list = mem_take_array((size_t)w->room, sizeof *w->list);
-        w->layer = mem_take_array((size_t)c->layers, sizeof *w->layer);
-        if (w->list && w->layer && arena_open(&w->parts, (size_t)most_bytes(c))) return GDN_OK;
+        w->layer = mem_take_array((size_t)layers, sizeof *w->layer);
+        if (w->list && w->layer && arena_open(&w->parts, (size_t)most_bytes(c, layers)))
+            return GDN_OK;
     }
     return error_set(err, GDN_ERR_MEMORY, "no memory for the list of %lld tensors",
-                     (long long)most_tensors(c));
+                     (long long)tensors);
 }
 
 enum gdn_status weights_open(struct weights *w, const struct config *c, const char *path,
@@ -146,7 +153,7 @@ enum gdn_status weights_open(struct weights *w, const struct config *c, const ch
     TRY(shards_open(&w->shards, path, err));
     struct loader l = {.w = w, .c = c, .path = path, .err = err,
                        .used = mem_take(w->shards.count)};
-    enum gdn_status status = take_room(w, c, err);
+    enum gdn_status status = take_room(w, c, c->layers, err);
     if (status == GDN_OK && !l.used)
         status = error_set(err, GDN_ERR_MEMORY, "no memory for %zu tensors", w->shards.count);
     if (status == GDN_OK) status = take_everything(&l);
@@ -161,7 +168,7 @@ enum gdn_status weights_list(const struct config *c, weights_wanted *wanted, voi
     struct weights w = {.layers = c->layers};
     struct loader l = {.w = &w, .c = c, .path = "", .err = err, .wanted = wanted,
                        .context = context};
-    enum gdn_status status = take_room(&w, c, err);
+    enum gdn_status status = take_room(&w, c, c->layers, err);
     if (status == GDN_OK) status = take_everything(&l);
     weights_close(&w);
     return status;

@@ -106,11 +106,10 @@ static enum gdn_status take_shared(struct loader *l, const char *p, struct layer
 /* ---- a layer's ffn ------------------------------------------------------------------------------ */
 
 /* Kimi's release keeps experts, and its converters dense layers too, under another name. */
-enum gdn_status take_ffn(struct loader *l, const char *prefix, int32_t index)
+enum gdn_status take_ffn(struct loader *l, const char *prefix, bool sparse, struct layer *layer)
 {
-    struct layer *layer = &l->w->layer[index];
     char p[96], name[ST_NAME_BYTES];
-    layer->sparse = l->c->sparse[index];
+    layer->sparse = sparse;
     const char *probe = layer->sparse ? "block_sparse_moe.gate.weight"
                                       : "block_sparse_moe.gate_proj.weight";
     snprintf(p, sizeof p, "%s%s", prefix,

@@ -190,15 +190,13 @@ static enum gdn_status take_latent(struct loader *l, const char *p, struct layer
 
 /* post_attention_layernorm is the ffn's norm where norms stand before their parts, and the mixer's
  * where they stand behind. The second names are what transformers 5 makes of both. */
-enum gdn_status take_layer(struct loader *l, int32_t index)
+enum gdn_status take_layer(struct loader *l, const char *p, enum layer_kind kind, bool sparse,
+                           struct layer *layer)
 {
     static const char before[] = "input_layernorm.weight|attention_layer_norm.weight";
     static const char behind[] = "post_attention_layernorm.weight|feedforward_layer_norm.weight";
     const struct config *c = l->c;
-    struct layer *layer = &l->w->layer[index];
-    char p[64];
-    snprintf(p, sizeof p, "%slayers.%d.", l->w->prefix, index);
-    layer->kind = c->kind[index];
+    layer->kind = kind;
     layer->latent = layer->kind == LAYER_ATTN && c->family->latent;
     layer->behind = layer->kind == LAYER_ATTN && c->family->behind;
     TRY(take_norm(l, p, layer->behind ? behind : before, c->D, &layer->norm1));
@@ -208,5 +206,5 @@ enum gdn_status take_layer(struct loader *l, int32_t index)
         TRY(layer->latent ? take_latent(l, p, layer) : take_attn(l, p, layer));
     TRY(take_norm(l, p, layer->behind ? "post_feedforward_layernorm.weight" : behind, c->D,
                   &layer->norm2));
-    return take_ffn(l, p, index);
+    return take_ffn(l, p, sparse, layer);
 }

@@ -51,7 +51,14 @@ enum gdn_status take_linear(struct loader *loader, const char *prefix, int64_t K
 /* Room for the parts of a projection; NULL with a sentence. */
 struct linear_part *take_parts(struct loader *loader, int64_t parts);
 
-enum gdn_status take_layer(struct loader *loader, int32_t index);
-enum gdn_status take_ffn(struct loader *loader, const char *prefix, int32_t index);
+/* prefix: that of the layer, with its last dot. */
+enum gdn_status take_layer(struct loader *loader, const char *prefix, enum layer_kind kind,
+                           bool sparse, struct layer *layer);
+enum gdn_status take_ffn(struct loader *loader, const char *prefix, bool sparse,
+                         struct layer *layer);
+
+/* Room for `layers` layers of this config in the list of weights. */
+enum gdn_status take_room(struct weights *weights, const struct config *config, int32_t layers,
+                          struct gdn_error *err);
 
 #endif

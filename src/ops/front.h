@@ -82,6 +82,13 @@ struct tensor *op_norm(struct pass *pass, const struct norm_weight *norm, struct
 /* a + sigmoid(s) b, s [T, 1]; without s: a + b. */
 struct tensor *op_join(struct pass *pass, struct tensor *a, struct tensor *b, struct tensor *s);
 
+/* Two norms side by side, [T, Da + Db]. */
+struct tensor *op_norm_pair(struct pass *pass, const struct norm_weight *norm_a, struct tensor *a,
+                            const struct norm_weight *norm_b, struct tensor *b);
+/* The short convolution alone, w [C, W], its inputs kept in `tail`. */
+struct tensor *op_plain_conv(struct pass *pass, struct tensor *w, struct tensor *x,
+                             struct conv_slots *tail);
+
 /* n columns of a packed row. */
 struct tensor *pass_columns(struct pass *pass, struct tensor *x, int64_t column, int64_t n);
 

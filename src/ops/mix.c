@@ -95,6 +95,37 @@ struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
     return a.y;
 }
 
+struct tensor *op_plain_conv(struct pass *pass, struct tensor *w, struct tensor *x,
+                             struct conv_slots *tail)
+{
+    SHAPE_CHECK(pass, w->dim[0] == x->dim[1], "op_plain_conv: channels");
+    SHAPE_CHECK(pass, !pass->tape || !tail, "with a tape, state never goes through a slot");
+    struct conv_args c = {.x = x, .w = w, .rows = pass->rows, .slots = tail, .plain = true};
+    c.y = pass_tensor(pass, pass->compute, 2, x->dim);
+    pass_run(pass, OP_CONV, &c, false);
+    return c.y;
+}
+
+static void norm_into(struct pass *pass, const struct norm_weight *norm, struct tensor *x,
+                      struct tensor *y)
+{
+    struct norm_args n = {.x = x, .w = norm->w, .y = y, .eps = norm->eps,
+                          .centred = norm->centred, .late = norm->late};
+    pass_run(pass, OP_NORM, &n, false);
+}
+
+struct tensor *op_norm_pair(struct pass *pass, const struct norm_weight *norm_a, struct tensor *a,
+                            const struct norm_weight *norm_b, struct tensor *b)
+{
+    const int64_t A = a->dim[1], B = b->dim[1];
+    SHAPE_CHECK(pass, norm_a->w->dim[0] == A && norm_b->w->dim[0] == B && a->dim[0] == b->dim[0],
+                "op_norm_pair: widths of the weights, rows");
+    struct tensor *y = pass_tensor(pass, pass->compute, 2, (int64_t[]){a->dim[0], A + B});
+    norm_into(pass, norm_a, a, pass_columns(pass, y, 0, A));
+    norm_into(pass, norm_b, b, pass_columns(pass, y, A, B));
+    return y;
+}
+
 /* ---- attention ---------------------------------------------------------------------------------- */
 
 /* H heads of width D, `step` apart in the columns of x: normed head by head, or all as one row. */

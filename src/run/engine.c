@@ -30,7 +30,7 @@ size_t engine_scratch_bytes(const struct config *c, const struct device *device,
 
 static size_t stage_ints(const struct engine *e)
 {
-    return 3 * (size_t)e->max_rows + 3 * (size_t)e->state.slots + 1;
+    return 3 * (size_t)e->max_rows + 9 * (size_t)e->state.slots + 2;
 }
 
 static bool take_buffers(struct engine *e)
@@ -48,10 +48,11 @@ static bool take_buffers(struct engine *e)
     e->best_values = dev->take(dev, best * sizeof *e->best_values);
     e->best_lse = dev->take(dev, ((size_t)e->head_rows + 1) * sizeof *e->best_lse);
     e->adjusted = dev->take(dev, (size_t)c->vocab * sizeof *e->adjusted);
+    e->chain = dev->take(dev, (size_t)e->state.slots * (size_t)c->D * dtype_size(e->compute));
     e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
     e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
     return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 &&
-           e->best_ids && e->best_values && e->best_lse && e->adjusted;
+           e->best_ids && e->best_values && e->best_lse && e->adjusted && e->chain;
 }
 
 enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
@@ -59,16 +60,18 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
                             struct gdn_error *err)
 {
     *e = (struct engine){.config = c, .weights = w, .device = device,
-                         .compute = o->compute, .fast = o->fast, .max_rows = rows_of_pass(o),
+                         .mtp = o->mtp, .compute = o->compute, .fast = o->fast, .max_rows = rows_of_pass(o),
                          .context = o->context, .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
-    struct layer_shape *shape = mem_take_array((size_t)c->layers, sizeof *shape);
-    if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", c->layers);
+    const int32_t layers = c->layers + (o->mtp != NULL);
+    struct layer_shape *shape = mem_take_array((size_t)layers, sizeof *shape);
+    if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", layers);
     for (int32_t i = 0; i < c->layers; i++) shape[i] = config_layer_shape(c, i);
+    if (o->mtp) shape[c->layers] = mtp_shape(c);
     const struct state_options so = {.slots = o->slots, .entries = o->entries,
                                      .context = o->context, .compute = o->compute,
                                      .anchor = o->anchor};
-    enum gdn_status status = state_open(&e->state, device, shape, c->layers, &so, err);
+    enum gdn_status status = state_open(&e->state, device, shape, layers, &so, err);
     mem_give(shape);
     if (status != GDN_OK) return status;
     const size_t scratch = engine_scratch_bytes(c, device, o);
@@ -89,6 +92,7 @@ void engine_close(struct engine *e)
     dev->give(dev, e->best_values);
     dev->give(dev, e->best_lse);
     dev->give(dev, e->adjusted);
+    dev->give(dev, e->chain);
     dev->arena_close(dev, &e->data);
     arena_close(&e->meta);
     state_close(&e->state);
@@ -110,7 +114,7 @@ struct step {
     bool draft;
     struct stretch *stretch; /* [B] */
     int32_t B, T;
-    struct rows rows;
+    struct rows rows, head; /* head: of the draft head */
     struct pass pass;
 };
 
@@ -127,9 +131,46 @@ static int32_t *slot_of(const struct engine *e, int32_t *base)
     return pos_of(e, base) + e->state.slots;
 }
 
+/* Of the draft head. */
+static int32_t *head_start_of(const struct engine *e, int32_t *base)
+{
+    return slot_of(e, base) + e->state.slots;
+}
+static int32_t *head_pos_of(const struct engine *e, int32_t *base)
+{
+    return head_start_of(e, base) + 2 * e->state.slots + 1;
+}
+static int32_t *head_slot_of(const struct engine *e, int32_t *base)
+{
+    return head_pos_of(e, base) + 2 * e->state.slots;
+}
+
 static void upload(struct engine *e, const int32_t *from, size_t n)
 {
     e->device->upload(e->device, e->on_device + (from - e->stage), from, n * sizeof *from);
+}
+
+/* The rows of the draft head: those of the pass, one position back. The first of a sequence has no
+ * row before it and is absent. */
+static void stage_head(struct step *s)
+{
+    struct engine *e = s->e;
+    int32_t *start = head_start_of(e, e->stage), *pos = head_pos_of(e, e->stage);
+    int32_t *slot = head_slot_of(e, e->stage), n = 0;
+    for (int32_t b = 0; b < s->B; b++) {
+        const int32_t first = s->stretch[b].start, from = pos_of(e, e->stage)[b];
+        start[n] = first;
+        pos[n] = from > 0 ? from - 1 : 0;
+        slot[n++] = from > 0 ? slot_of(e, e->stage)[b] : -1;
+        if (from > 0) continue;
+        start[n] = first + 1;
+        pos[n] = 0;
+        slot[n++] = slot_of(e, e->stage)[b];
+    }
+    start[n] = s->T;
+    s->head = (struct rows){.B = n, .T = s->T, .start = head_start_of(e, e->on_device),
+                            .pos = head_pos_of(e, e->on_device),
+                            .slot = head_slot_of(e, e->on_device), .draft = s->draft};
 }
 
 /* Fills staging from the stretches and sends it over in one copy. */
@@ -151,6 +192,7 @@ static void stage_rows(struct step *s)
         }
     }
     start[s->B] = s->T;
+    if (e->mtp) stage_head(s);
     upload(e, e->stage, stage_ints(e));
     s->rows = (struct rows){.B = s->B, .T = s->T, .start = start_of(e, e->on_device),
                             .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
@@ -326,6 +368,20 @@ static void give_best(struct step *s, struct tensor *hidden)
     }
 }
 
+/* The draft head goes with the sequence: its keys, values and vectors of these rows. */
+static void run_mtp(struct step *s, struct tensor *hidden)
+{
+    struct engine *e = s->e;
+    struct layer_state *state = &e->state.layer[e->config->layers];
+    const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
+    struct tensor *before = mtp_shift(&s->pass, e->mtp, hidden, state);
+    s->pass.rows = &s->head;
+    mtp_run(&s->pass, e->mtp, e->weights->embed, ids_of(e->on_device), before, state);
+    s->pass.rows = &s->rows;
+    arena_release(&e->data, data);
+    arena_release(&e->meta, meta);
+}
+
 static void run_pass(struct step *s)
 {
     struct engine *e = s->e;
@@ -338,6 +394,7 @@ static void run_pass(struct step *s)
                         .calls = e->calls, .context = s};
     if (s->sink->hidden) f.hidden = give_hidden;
     struct tensor *hidden = forward_run(&s->pass, &f);
+    if (pass_status(&s->pass) == GDN_OK && e->mtp) run_mtp(s, hidden);
     if (pass_status(&s->pass) != GDN_OK) return;
     if (s->sink->hidden) give_hidden(s, e->config->layers, hidden);
     if (s->sink->loss) give_loss(s, hidden);
@@ -453,4 +510,112 @@ enum gdn_status engine_step(struct engine *e, const struct piece *pieces, int co
                      .stretch = e->stretch};
     memset(e->done, 0, sizeof *e->done * (size_t)count);
     return run_passes(&s, count, e->done, err);
+}
+
+/* ---- guesses ---------------------------------------------------------------------------------------- */
+
+struct guessing {
+    struct engine *e;
+    struct guess *guesses; /* of this round */
+    int first, count;      /* .. among all */
+    guess_choose *choose;
+    void *context;
+    struct pass pass;
+};
+
+/* The guesses that go on to token `at`: their rows, and where the vectors stand that they start
+ * from. Returns how many. */
+static int32_t stage_guesses(struct guessing *g, int32_t at, struct rows *rows)
+{
+    struct engine *e = g->e;
+    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
+    int32_t *ids = ids_of(e->stage), *from = targets_of(e, e->stage), n = 0;
+    for (int i = 0; i < g->count; i++) {
+        const struct guess *x = &g->guesses[i];
+        if (x->n < at || x->most <= at) continue;
+        const int32_t last = e->state.slot[x->slot].position - 1;
+        ids[n] = at == 0 ? x->id : x->out[at - 1];
+        from[n] = at == 0 ? x->slot * ring->ring + last % ring->ring : x->slot;
+        start_of(e, e->stage)[n] = wanted_of(e, e->stage)[n] = n;
+        pos_of(e, e->stage)[n] = last + at;
+        slot_of(e, e->stage)[n++] = x->slot;
+    }
+    start_of(e, e->stage)[n] = n;
+    upload(e, e->stage, stage_ints(e));
+    *rows = (struct rows){.B = n, .T = n, .start = start_of(e, e->on_device),
+                          .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
+                          .draft = true};
+    return n;
+}
+
+/* What the rows say, and their vectors put away for the next token. */
+static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct tensor *y)
+{
+    struct engine *e = g->e;
+    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+    const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
+    struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
+                                           rows);
+    op_top(&g->pass, logits, e->vocab, n, e->best_ids, e->best_values, e->best_lse);
+    if (pass_status(&g->pass) != GDN_OK) return;
+    for (int32_t i = 0, row = 0; i < g->count; i++) {
+        struct guess *x = &g->guesses[i];
+        if (x->n < at || x->most <= at) continue;
+        struct found found;
+        struct best best = {.model = fetch_best(e, &found, row, n)};
+        best.choice = best.model;
+        e->device->download(e->device, &best.lse, e->best_lse + row, sizeof best.lse);
+        e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
+                        tensor_at(y, row * y->stride[0]), bytes);
+        const int32_t id = isfinite(best.lse) ? g->choose(g->context, g->first + i, at, &best) : -1;
+        if (id >= 0) x->out[x->n++] = id;
+        row++;
+    }
+}
+
+/* Token `at` of all guesses that have come so far; false when none has. */
+static bool guess_once(struct guessing *g, int32_t at)
+{
+    struct engine *e = g->e;
+    struct layer_state *state = &e->state.layer[e->config->layers];
+    struct rows rows;
+    arena_reset(&e->data);
+    arena_reset(&e->meta);
+    const int32_t n = stage_guesses(g, at, &rows);
+    if (n == 0) return false;
+    g->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta, .rows = &rows,
+                            .compute = e->compute};
+    const int64_t D = e->config->D, kept = (int64_t)e->state.slots * state->conv.ring;
+    struct tensor ring = tensor_over(state->conv.x, e->compute, 2, (int64_t[]){kept, D});
+    struct tensor chain = tensor_over(e->chain, e->compute, 2, (int64_t[]){e->state.slots, D});
+    struct tensor *hidden = op_embed(&g->pass, at == 0 ? &ring : &chain,
+                                     targets_of(e, e->on_device), n);
+    struct tensor *y = mtp_run(&g->pass, e->mtp, e->weights->embed, ids_of(e->on_device), hidden,
+                               state);
+    take_guesses(g, at, n, y);
+    return pass_status(&g->pass) == GDN_OK;
+}
+
+enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
+                             guess_choose *choose, void *context, struct gdn_error *err)
+{
+    for (int i = 0; i < count; i++) {
+        guesses[i].n = 0;
+        GDN_CHECK(e->mtp && e->state.slot[guesses[i].slot].position > 0, "nothing to guess from");
+        TRY(state_reserve(&e->state, guesses[i].slot, guesses[i].most, err));
+    }
+    for (int first = 0; first < count; first += e->head_rows) {
+        struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
+                             .count = count - first < e->head_rows ? count - first : e->head_rows,
+                             .choose = choose, .context = context};
+        mem_guard_raise();
+        for (int32_t at = 0; guess_once(&g, at); at++) continue;
+        mem_guard_lower();
+        const enum gdn_status status = pass_status(&g.pass);
+        if (status != GDN_OK)
+            return error_set(err, status, "a guess of %d sequences failed: %s", g.count,
+                             status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
+                                                      : "the device reported an error");
+    }
+    return GDN_OK;
 }

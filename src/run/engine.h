@@ -8,6 +8,7 @@
 #define RUN_ENGINE_H
 
 #include "model/forward.h"
+#include "model/mtp.h"
 
 enum { ENGINE_BEST = 256 };
 
@@ -16,6 +17,7 @@ struct engine_options {
     enum dtype compute, anchor;
     int32_t max_rows; /* of one pass; 0: 512 */
     bool fast;        /* prefill may give up exactness */
+    const struct mtp *mtp; /* NULL: no draft head is kept up */
 };
 
 /* A stretch of a piece that is in the pass. */
@@ -29,6 +31,7 @@ struct stretch {
 struct engine {
     const struct config *config;
     const struct weights *weights;
+    const struct mtp *mtp;
     struct device *device;
     enum dtype compute;
     bool fast;
@@ -39,13 +42,15 @@ struct engine {
     struct stretch *stretch; /* [slots] */
     int32_t *done;           /* [slots] rows of each piece that have run */
     /* Host staging and its copy in device memory, both laid out as: ids, wanted rows, targets
-     * [max_rows each], start [slots+1], pos, slot [slots each]. */
+     * [max_rows each], start [slots+1], pos, slot [slots each]; then the last three once more for
+     * the draft head, of up to 2 runs a sequence. */
     int32_t *stage, *on_device;
     void *row;           /* one row of the widest kind, as the device computed it */
     float *row_f32;      /* the same as f32 */
     int32_t *best_ids;   /* [head_rows + 1][ENGINE_BEST] device memory */
     float *best_values, *best_lse;
     float *adjusted;     /* [vocab] device memory: a row of logits, changed */
+    void *chain;         /* [slots][D] device memory: what the draft head made of its last guess */
 };
 
 /* `vocab`: tokens that exist (the rest of the rows is padding). */
@@ -102,5 +107,20 @@ struct sink {
  * logits were asked for their best and are not finite: the step goes well for the others. */
 enum gdn_status engine_step(struct engine *engine, const struct piece *pieces, int count,
                             bool draft, const struct sink *sink, struct gdn_error *err);
+
+/* A guess at what comes behind `id`, which is not fed yet. */
+struct guess {
+    int32_t slot, id, most;
+    int32_t *out; /* [most] */
+    int32_t n;    /* written: tokens guessed */
+};
+
+/* Asked in turn for each token of a guess: one of the best, or -1: no more. */
+typedef int32_t guess_choose(void *context, int guess, int32_t at, const struct best *best);
+
+/* Guesses with the draft head for slots that stand at position 1 or further, all together, one token
+ * after the other. What the state remembers of the sequences does not change. */
+enum gdn_status engine_guess(struct engine *engine, struct guess *guesses, int count,
+                             guess_choose *choose, void *context, struct gdn_error *err);
 
 #endif

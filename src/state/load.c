@@ -187,6 +187,12 @@ enum gdn_status state_verify(const char *path, struct state_summary *sum, struct
 
 /* ---- into a slot ----------------------------------------------------------------------------------------- */
 
+/* The last layer is a draft head's. */
+static bool has_head(const struct source *f)
+{
+    return f->id.layers > 0 && f->shape[f->id.layers - 1].width > 0;
+}
+
 static enum gdn_status check_fit(const struct source *f, const struct state *st,
                                  const unsigned char model[32])
 {
@@ -198,16 +204,19 @@ static enum gdn_status check_fit(const struct source *f, const struct state *st,
     if (f->id.compute != st->compute)
         return error_set(f->err, GDN_ERR_INPUT, "%s: saved with compute %s, this session has %s",
                          f->path, dtype_name((enum dtype)f->id.compute), dtype_name(st->compute));
-    if (f->id.layers != (uint32_t)st->layers)
+    const uint32_t more = (uint32_t)state_lag(st);
+    const uint32_t body = (uint32_t)st->layers - more;
+    if (f->id.layers != body + has_head(f))
         return error_set(f->err, GDN_ERR_INPUT, "%s: found %u layers, the model has %d", f->path,
                          f->id.layers, st->layers);
-    for (int32_t i = 0; i < st->layers; i++) {
+    for (int32_t i = 0; i < st->layers && i < (int32_t)f->id.layers; i++) {
         const struct layer_shape *l = &st->layer[i].shape;
         const struct file_shape *s = &f->shape[i];
         if (s->kind != l->kind || s->channel_gate != l->channel_gate ||
             s->Hk != (uint32_t)l->Hk || s->Hv != (uint32_t)l->Hv || s->Dk != (uint32_t)l->Dk ||
             s->Dv != (uint32_t)l->Dv || s->taps != (uint32_t)l->taps ||
-            s->Hkv != (uint32_t)l->Hkv || s->D != (uint32_t)l->D || s->latent != l->latent)
+            s->Hkv != (uint32_t)l->Hkv || s->D != (uint32_t)l->D || s->latent != l->latent ||
+            s->width != (uint32_t)l->width)
             return error_set(f->err, GDN_ERR_INPUT, "%s: layer %d has another shape", f->path, i);
     }
     return GDN_OK;
@@ -259,7 +268,7 @@ static enum gdn_status load_delta(struct source *f, const struct snapshot *s, in
 static enum gdn_status load_pages(struct source *f, struct state *st, int32_t slot, int32_t layer)
 {
     const struct kv_pages *kv = &st->layer[layer].kv;
-    const int32_t position = (int32_t)f->id.position;
+    const int32_t position = (int32_t)f->id.position - layer_lag(&st->layer[layer].shape);
     for (int half = 0; half < 2; half++) {
         const size_t row = kv_row_bytes(kv, half);
         const char *data;
@@ -274,15 +283,53 @@ static enum gdn_status load_pages(struct source *f, struct state *st, int32_t sl
     return GDN_OK;
 }
 
+/* The rows that a draft head keeps, into the snapshot. */
+static enum gdn_status load_last_rows(struct source *f, const struct snapshot *s, int32_t slot,
+                                      int32_t layer, size_t *offset)
+{
+    struct snapshot_part part[SNAPSHOT_PARTS];
+    const char *data;
+    snapshot_parts(s, s->state, layer, offset, part);
+    TRY(section(f, "ring", part[SNAPSHOT_RING].bytes, &data));
+    if (slot >= 0) memcpy(part[SNAPSHOT_RING].at, data, part[SNAPSHOT_RING].bytes);
+    return GDN_OK;
+}
+
+/* What a state without a draft head does not take from the file. */
+static enum gdn_status pass_over(struct source *f, const char *tag)
+{
+    struct file_section head = {0};
+    const char *data;
+    if (f->end - f->at >= sizeof head) memcpy(&head, f->data + f->at, sizeof head);
+    return section(f, tag, head.bytes, &data);
+}
+
+/* A draft head in the file, in the state, or in both: without one in the file its past is zeros, which
+ * makes its guesses bad and nothing else. */
+static enum gdn_status load_head(struct source *f, const struct snapshot *s, int32_t slot,
+                                 size_t *offset)
+{
+    const int32_t last = s->state->layers - 1;
+    if (!has_head(f)) return GDN_OK;
+    if (state_lag(s->state)) {
+        TRY(load_last_rows(f, s, slot, last, offset));
+        return load_pages(f, s->state, slot, last);
+    }
+    TRY(pass_over(f, "ring"));
+    TRY(pass_over(f, "keys"));
+    return pass_over(f, "valuesof");
+}
+
 /* The snapshot's memory and the pages of the slot, from the sections. */
 static enum gdn_status load_layers(struct source *f, const struct snapshot *s, int32_t slot)
 {
     struct state *st = s->state;
     const size_t first = f->at;
     size_t offset = snapshot_first(s);
-    for (int32_t i = 0; i < st->layers; i++)
+    for (int32_t i = 0; i < (int32_t)f->id.layers - has_head(f); i++)
         TRY(st->layer[i].shape.kind == LAYER_DELTA ? load_delta(f, s, slot, i, &offset)
                                                    : load_pages(f, st, slot, i));
+    TRY(load_head(f, s, slot, &offset));
     if (f->at != f->end) return bad(f, "bytes behind its last section");
     f->at = first;
     return GDN_OK;

@@ -95,7 +95,9 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
                          (long long)s->position + rows, (long long)st->row_pages * PAGE);
     int32_t *row = row_of(st, slot);
     enum gdn_status status = GDN_OK;
-    for (int32_t i = s->position / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
+    const int32_t lag = state_lag(st);
+    const int32_t first = s->position > lag ? s->position - lag : 0;
+    for (int32_t i = first / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
         const int32_t page = row[i];
         if (page >= 0 && st->shared[page] == 1) continue;
         const int32_t own = take_page(st);

@@ -83,7 +83,7 @@ static void put_identity(struct target *t, const struct snapshot *s, const struc
             .kind = l->kind, .channel_gate = l->channel_gate, .Hk = (uint32_t)l->Hk,
             .Hv = (uint32_t)l->Hv, .Dk = (uint32_t)l->Dk, .Dv = (uint32_t)l->Dv,
             .taps = (uint32_t)l->taps, .Hkv = (uint32_t)l->Hkv, .D = (uint32_t)l->D,
-            .latent = l->latent};
+            .latent = l->latent, .width = (uint32_t)l->width};
         put(t, &shape, sizeof shape);
     }
     end_section(t, sizeof(struct file_shape) * (size_t)st->layers);
@@ -116,15 +116,27 @@ static void put_delta(struct target *t, const struct snapshot *s, int32_t layer,
     for (int p = SNAPSHOT_K; p < SNAPSHOT_PARTS; p++) section(t, tag[p], part[p].at, part[p].bytes);
 }
 
-static void put_pages(struct target *t, const struct snapshot *s, const struct kv_pages *kv,
+/* Those that a draft head keeps. */
+static void put_last_rows(struct target *t, const struct snapshot *s, int32_t layer,
+                          size_t *offset)
+{
+    struct snapshot_part part[SNAPSHOT_PARTS];
+    snapshot_parts(s, s->state, layer, offset, part);
+    section(t, "ring", part[SNAPSHOT_RING].at, part[SNAPSHOT_RING].bytes);
+}
+
+static void put_pages(struct target *t, const struct snapshot *s, const struct layer_state *l,
                       bool values)
 {
-    const size_t row = kv_row_bytes(kv, values), bytes = row * (size_t)s->position;
+    const struct kv_pages *kv = &l->kv;
+    const int32_t end = s->position - layer_lag(&l->shape);
+    const size_t row = kv_row_bytes(kv, values), bytes = row * (size_t)end;
     const char *data = values ? kv->v : kv->k;
     struct device *device = s->state->device;
     begin_section(t, values ? "valuesof" : "keys", bytes);
     for (int32_t i = 0; row > 0 && i < s->pages; i++) {
-        const int32_t left = s->position - i * PAGE, rows = left < PAGE ? left : PAGE;
+        const int32_t left = end - i * PAGE, rows = left < PAGE ? left : PAGE;
+        if (rows <= 0) break;
         const char *from = data + row * PAGE * (size_t)s->page[i];
         if (t->out) device->download(device, t->packed, from, row * (size_t)rows);
         put(t, t->packed, row * (size_t)rows);
@@ -144,10 +156,11 @@ static void put_everything(struct target *t, const struct snapshot *s,
     for (int32_t i = 0; i < st->layers; i++) {
         if (st->layer[i].shape.kind == LAYER_DELTA) {
             put_delta(t, s, i, &offset);
-        } else {
-            put_pages(t, s, &st->layer[i].kv, false);
-            put_pages(t, s, &st->layer[i].kv, true);
+            continue;
         }
+        if (layer_lag(&st->layer[i].shape)) put_last_rows(t, s, i, &offset);
+        put_pages(t, s, &st->layer[i], false);
+        put_pages(t, s, &st->layer[i], true);
     }
 }
 

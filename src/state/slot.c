@@ -13,7 +13,8 @@ struct share {
 
 enum { SHARES = 5 };
 
-static void delta_shares(const struct layer_state *l, struct share share[SHARES])
+/* None of 0 bytes has an array. */
+static void layer_shares(const struct layer_state *l, struct share share[SHARES])
 {
     const struct delta_slots *d = &l->delta;
     const size_t n = (size_t)d->entries, wide = dtype_size(d->wide_type);
@@ -21,7 +22,7 @@ static void delta_shares(const struct layer_state *l, struct share share[SHARES]
     share[0] = (struct share){d->k, dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk};
     share[1] = (struct share){d->u, wide * n * (size_t)d->Hv * (size_t)d->Dv};
     share[2] = (struct share){d->G, wide * n * (size_t)d->Hv * gates};
-    share[3] = (struct share){d->base, sizeof *d->base};
+    share[3] = (struct share){d->base, d->base ? sizeof *d->base : 0};
     share[4] = (struct share){l->conv.x, dtype_size(l->conv.dtype) * (size_t)l->conv.ring *
                                              (size_t)l->conv.C};
 }
@@ -29,12 +30,13 @@ static void delta_shares(const struct layer_state *l, struct share share[SHARES]
 static void clear_slot(struct state *st, int32_t slot)
 {
     for (int32_t i = 0; i < st->layers; i++) {
-        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
         struct share share[SHARES];
-        delta_shares(&st->layer[i], share);
+        layer_shares(&st->layer[i], share);
         for (int s = 0; s < SHARES; s++)
-            st->device->clear(st->device, (char *)share[s].array + share[s].bytes * (size_t)slot,
-                              share[s].bytes);
+            if (share[s].bytes > 0)
+                st->device->clear(st->device,
+                                  (char *)share[s].array + share[s].bytes * (size_t)slot,
+                                  share[s].bytes);
     }
 }
 
@@ -168,11 +170,11 @@ int32_t state_fork(struct state *st, int32_t from)
     const int32_t to = find_free(st);
     if (to < 0) return -1;
     for (int32_t i = 0; i < st->layers; i++) {
-        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
         struct share share[SHARES];
-        delta_shares(&st->layer[i], share);
+        layer_shares(&st->layer[i], share);
         for (int s = 0; s < SHARES; s++) {
             char *array = share[s].array;
+            if (share[s].bytes == 0) continue;
             st->device->copy(st->device, array + share[s].bytes * (size_t)to,
                              array + share[s].bytes * (size_t)from, share[s].bytes);
         }

@@ -38,11 +38,17 @@ static bool has_pages(const struct state *st)
     return false;
 }
 
+/* Something of the layer is copied: all of it, or of a draft head the last rows. */
+static bool has_copy(const struct state *st, int32_t layer)
+{
+    return st->layer[layer].conv.x != NULL;
+}
+
 size_t snapshot_bytes(const struct state *st, int32_t position, int32_t length)
 {
     size_t sum = align16(sizeof(int32_t) * (size_t)pages_of(position));
     for (int32_t i = 0; i < st->layers; i++) {
-        if (st->layer[i].shape.kind != LAYER_DELTA) continue;
+        if (!has_copy(st, i)) continue;
         size_t bytes[SNAPSHOT_PARTS];
         part_bytes(st, &st->layer[i], position, length, bytes);
         for (int p = 0; p < SNAPSHOT_PARTS; p++) sum += align16(bytes[p]);
@@ -95,7 +101,7 @@ static void slot_parts(const struct layer_state *l, int32_t slot, char *at[SNAPS
     const struct delta_slots *d = &l->delta;
     const size_t n = (size_t)slot * (size_t)d->entries, wide = dtype_size(d->wide_type);
     const size_t gates = d->channel_gate ? (size_t)d->Dk : 1;
-    at[SNAPSHOT_ANCHOR] = delta_anchor(d, slot);
+    if (l->shape.kind == LAYER_DELTA) at[SNAPSHOT_ANCHOR] = delta_anchor(d, slot);
     at[SNAPSHOT_K] = (char *)d->k + dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk;
     at[SNAPSHOT_U] = (char *)d->u + wide * n * (size_t)d->Hv * (size_t)d->Dv;
     at[SNAPSHOT_G] = (char *)d->G + wide * n * (size_t)d->Hv * gates;
@@ -111,7 +117,7 @@ static void copy_out(const struct snapshot *s, const struct state *st, int32_t l
     char *from[SNAPSHOT_PARTS];
     snapshot_parts(s, st, layer, offset, part);
     slot_parts(l, slot, from);
-    for (int p = 0; p < SNAPSHOT_RING; p++)
+    for (int p = 0; l->shape.kind == LAYER_DELTA && p < SNAPSHOT_RING; p++)
         st->device->download(st->device, part[p].at, from[p], part[p].bytes);
     const size_t row = dtype_size(l->conv.dtype) * (size_t)l->conv.C;
     const int32_t rows = (int32_t)(part[SNAPSHOT_RING].bytes / row);
@@ -130,7 +136,7 @@ static void copy_in(const struct snapshot *s, struct state *st, int32_t layer, i
     char *to[SNAPSHOT_PARTS];
     snapshot_parts(s, st, layer, offset, part);
     slot_parts(l, slot, to);
-    for (int p = 0; p < SNAPSHOT_RING; p++)
+    for (int p = 0; l->shape.kind == LAYER_DELTA && p < SNAPSHOT_RING; p++)
         st->device->upload(st->device, to[p], part[p].at, part[p].bytes);
     const size_t row = dtype_size(l->conv.dtype) * (size_t)l->conv.C;
     const int32_t rows = (int32_t)(part[SNAPSHOT_RING].bytes / row);
@@ -139,6 +145,7 @@ static void copy_in(const struct snapshot *s, struct state *st, int32_t layer, i
                            to[SNAPSHOT_RING] +
                                row * (size_t)((s->position - rows + i) % l->conv.ring),
                            part[SNAPSHOT_RING].at + row * (size_t)i, row);
+    if (l->shape.kind != LAYER_DELTA) return;
     const int32_t base = s->position - s->length;
     st->device->upload(st->device, l->delta.base + slot, &base, sizeof base);
 }
@@ -166,7 +173,7 @@ enum gdn_status snapshot_take(struct snapshot *s, struct state *st, int32_t slot
     pages_hold(st, slot, made.page, made.pages);
     size_t offset = snapshot_first(&made);
     for (int32_t i = 0; i < st->layers; i++)
-        if (st->layer[i].shape.kind == LAYER_DELTA) copy_out(&made, st, i, slot, &offset);
+        if (has_copy(st, i)) copy_out(&made, st, i, slot, &offset);
     *s = made;
     return GDN_OK;
 }
@@ -175,7 +182,7 @@ void snapshot_fill(const struct snapshot *s, int32_t slot)
 {
     size_t offset = snapshot_first(s);
     for (int32_t i = 0; i < s->state->layers; i++)
-        if (s->state->layer[i].shape.kind == LAYER_DELTA) copy_in(s, s->state, i, slot, &offset);
+        if (has_copy(s->state, i)) copy_in(s, s->state, i, slot, &offset);
     s->state->slot[slot].position = s->state->slot[slot].finite = s->position;
 }
 

@@ -32,10 +32,12 @@ static bool layer_size(const struct device *device, const struct layer_shape *s,
                        const struct state_options *o, int32_t pages, struct layer_size *size)
 {
     *size = (struct layer_size){0};
+    const int64_t n = o->entries;
     if (s->kind == LAYER_ATTN)
         return PRODUCT(&size->keys, pages, PAGE, s->Hkv, s->D) &&
-               PRODUCT(&size->values, pages, PAGE, s->Hkv, s->latent ? 0 : value_width(s));
-    const int64_t n = o->entries, C = 2ll * s->Hk * s->Dk + (int64_t)s->Hv * s->Dv;
+               PRODUCT(&size->values, pages, PAGE, s->Hkv, s->latent ? 0 : value_width(s)) &&
+               PRODUCT(&size->ring, o->slots, s->width > 0 ? HEAD_TAIL + n : 0, s->width);
+    const int64_t C = 2ll * s->Hk * s->Dk + (int64_t)s->Hv * s->Dv;
     return PRODUCT(&size->anchor, o->slots, device->anchor_elements(s->Hv, s->Dv, s->Dk)) &&
            PRODUCT(&size->k, o->slots, n, s->Hk, s->Dk) &&
            PRODUCT(&size->u, o->slots, n, s->Hv, s->Dv) &&
@@ -93,6 +95,12 @@ static bool open_layer(struct state *st, struct layer_state *l, const struct sta
         l->kv.k = take(st, size.keys, o->compute);
         l->kv.v = s->latent ? NULL : take(st, size.values, o->compute);
         st->page_bytes += PAGE * (int64_t)(kv_row_bytes(&l->kv, false) + kv_row_bytes(&l->kv, true));
+        if (s->width > 0) {
+            l->conv = (struct conv_slots){.slots = o->slots, .ring = HEAD_TAIL + o->entries,
+                                          .C = s->width, .dtype = o->compute};
+            l->conv.x = take(st, size.ring, o->compute);
+            if (!l->conv.x) return false;
+        }
         return l->kv.k && (l->kv.v || s->latent);
     }
     l->delta = (struct delta_slots){

@@ -24,7 +24,12 @@ struct layer_shape {
     bool channel_gate;
     int32_t Hkv, D; /* attention; its values are Dv wide, 0: as wide as keys */
     bool latent;    /* values are the first Dv entries of the keys and are not kept twice */
+    int32_t width;  /* attention of a draft head, the last layer: its keys and values stand one row
+                       behind the sequence, and it keeps the last rows of this width; 0: none such */
 };
+
+/* Rows that such a layer keeps beside those that a log of n entries may take back. */
+enum { HEAD_TAIL = 1 };
 
 struct layer_state {
     struct layer_shape shape;
@@ -124,6 +129,13 @@ enum gdn_status state_place(struct state *state, int32_t slot, int32_t position,
                             struct gdn_error *err);
 enum gdn_status state_import(struct state *state, int32_t slot, int32_t layer, const double *dense,
                              const float *inputs, struct gdn_error *err);
+
+/* Rows by which the keys and values of a layer stand behind the sequence. */
+static inline int32_t layer_lag(const struct layer_shape *shape) { return shape->width > 0; }
+static inline int32_t state_lag(const struct state *st)
+{
+    return st->layers > 0 ? layer_lag(&st->layer[st->layers - 1].shape) : 0;
+}
 
 /* Bytes of one position's keys or values in its page. */
 static inline size_t kv_row_bytes(const struct kv_pages *kv, bool values)

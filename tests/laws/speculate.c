@@ -144,7 +144,8 @@ static void talk_together(struct play *drafting, struct talk *talk, int count,
     }
 }
 
-static void speculation_is_plain(const char *model, struct play_options options)
+static void speculation_is_plain(const char *model, struct play_options options,
+                                 enum gdn_draft draft)
 {
     struct play plain, drafting;
     static struct talk talk[TOGETHER];
@@ -152,8 +153,8 @@ static void speculation_is_plain(const char *model, struct play_options options)
     options.threads = 1;
     play_open(&plain, model, &options);
     options.sessions = TOGETHER;
-    options.draft = GDN_DRAFT_LOOKUP;
-    options.depth = 15;
+    options.draft = draft;
+    options.depth = draft == GDN_DRAFT_MTP ? 4 : 15;
     play_open(&drafting, model, &options);
     for (int w = 0; w < WAYS; w++) {
         char what[80];
@@ -177,23 +178,31 @@ static void every_family(void **state)
 {
     (void)state;
     for (int m = 0; m < MODELS; m++) {
-        speculation_is_plain(models[m], (struct play_options){.device = "cpu"});
+        speculation_is_plain(models[m], (struct play_options){.device = "cpu"}, GDN_DRAFT_LOOKUP);
         speculation_is_plain(models[m], (struct play_options){.device = "cpu", .compute = GDN_BF16,
-                                                              .state = GDN_BF16});
+                                                              .state = GDN_BF16},
+                             GDN_DRAFT_LOOKUP);
     }
 }
 
 static void on_the_reference(void **state)
 {
     (void)state;
-    speculation_is_plain("q35-r2-untied", (struct play_options){.device = "ref"});
+    speculation_is_plain("q35-r2-untied", (struct play_options){.device = "ref"},
+                         GDN_DRAFT_LOOKUP);
+}
+
+static void with_the_head(void **state)
+{
+    (void)state;
+    speculation_is_plain("models/demo", (struct play_options){.device = "cpu"}, GDN_DRAFT_MTP);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family),
-        cmocka_unit_test(on_the_reference),
+        cmocka_unit_test(on_the_reference), cmocka_unit_test(with_the_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
