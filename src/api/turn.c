@@ -29,7 +29,7 @@ static enum gdn_status check_number(const char *what, double x, double least,
 enum gdn_status sampling_check(const struct gdn_sampling *s, const struct gdn_model *m,
                                struct gdn_error *err)
 {
-    if (!s) return error_set(err, GDN_ERR_USAGE, "sampling: found NULL, need settings");
+    if (!s) return GDN_OK;
     if (s->size != sizeof *s)
         return error_set(err, GDN_ERR_USAGE, "sampling.size: found %zu, need %zu", s->size,
                          sizeof *s);
@@ -53,10 +53,16 @@ enum gdn_status sampling_check(const struct gdn_sampling *s, const struct gdn_mo
     return GDN_OK;
 }
 
+static struct gdn_sampling sampling_or_greedy(const struct gdn_sampling *s)
+{
+    return s ? *s : gdn_sampling_default();
+}
+
 /* ---- a turn at work -------------------------------------------------------------------------- */
 
 struct work {
     struct gdn_turn *turn;
+    struct gdn_sampling how;
     int32_t before; /* position of the session */
     int32_t drafts; /* behind the tokens fed */
     int32_t most;   /* tokens to choose */
@@ -107,9 +113,10 @@ static enum gdn_status check_turn(struct gdn_turn *t, const struct gdn_model *m,
 
 static void begin(struct work *w, struct gdn_turn *t)
 {
-    *w = (struct work){.turn = t, .before = gdn_session_position(t->session),
-                       .most = t->most > 0 ? t->most : GDN_TURN_TOKENS,
-                       .adjusts = sampler_adjusts(t->sampling)};
+    *w = (struct work){.turn = t, .how = sampling_or_greedy(t->sampling),
+                       .before = gdn_session_position(t->session),
+                       .most = t->most > 0 ? t->most : GDN_TURN_TOKENS};
+    w->adjusts = sampler_adjusts(&w->how);
     memmove(fed(w), t->ids, sizeof *t->ids * t->n);
 }
 
@@ -140,7 +147,7 @@ static int32_t choose_guess(void *context, int guess, int32_t at, const struct b
     struct work *const *of = context;
     const struct work *w = of[guess];
     const struct ranking *r = &best->choice;
-    return sampler_choose(w->turn->sampling, r->n, r->ids, r->values, (int64_t)w->before + at + 1);
+    return sampler_choose(&w->how, r->n, r->ids, r->values, (int64_t)w->before + at + 1);
 }
 
 static enum gdn_status ask_head(struct work *work, int count, struct engine *engine,
@@ -197,7 +204,7 @@ static void adjust(void *context, int piece, int32_t row, float *logits, int32_t
     const struct work *w = g->work[piece];
     const struct gdn_session *s = w->turn->session;
     if (w->closed) return;
-    sampler_adjust(w->turn->sampling, s->tokens, w->before + row + 1, vocab, logits,
+    sampler_adjust(&w->how, s->tokens, w->before + row + 1, vocab, logits,
                    s->model->counts);
 }
 
@@ -219,7 +226,7 @@ static void choose(void *context, int piece, int32_t row, const struct best *bes
     w->barred = isinf(r->values[0]);
     w->closed = w->barred;
     if (w->barred) return;
-    const int32_t id = sampler_choose(t->sampling, r->n, r->ids, r->values,
+    const int32_t id = sampler_choose(&w->how, r->n, r->ids, r->values,
                                       (int64_t)w->before + row + 1);
     note_logprobs(t, best, id);
     t->id[t->count++] = id;
@@ -344,8 +351,9 @@ enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sa
     TRY(sampling_check(sampling, s->model, err));
     if (!s->ready)
         return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
-    if (sampler_adjusts(sampling)) return sample_again(s, sampling, id, err);
-    *id = sampler_choose(sampling, s->best_count, s->best_ids, s->best_values,
+    const struct gdn_sampling how = sampling_or_greedy(sampling);
+    if (sampler_adjusts(&how)) return sample_again(s, &how, id, err);
+    *id = sampler_choose(&how, s->best_count, s->best_ids, s->best_values,
                          gdn_session_position(s));
     return GDN_OK;
 }

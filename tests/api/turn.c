@@ -31,8 +31,6 @@ static void refused_settings(gdn_session *s)
     const int32_t banned[] = {5, -1};
     struct gdn_turn t = turn_of(s, text, 1);
     struct gdn_sampling how = greedy;
-    t.sampling = NULL;
-    refused(USAGE, "sampling: found NULL", gdn_next(&t, 1, &err));
     t.sampling = &how;
     how.size = 3;
     refused(USAGE, "sampling.size: found 3", gdn_next(&t, 1, &err));
