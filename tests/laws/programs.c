@@ -29,6 +29,23 @@ static void reference_is_its_oracle(void **state)
     program_run("q35-r2-untied", (struct play_options){.device = "ref"}, 3, OPERATIONS / 5, 12);
 }
 
+/* The same, where turns guess ahead: what was wrong leaves nothing behind. */
+static void with_drafts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model;
+        enum gdn_draft draft;
+    } all[] = {{"q35-r2-untied", GDN_DRAFT_LOOKUP}, {"kimi-released", GDN_DRAFT_LOOKUP},
+               {"olmo-rope", GDN_DRAFT_LOOKUP},     {"q35-r4-odd", GDN_DRAFT_MTP},
+               {"q35moe-stacked", GDN_DRAFT_MTP},   {"next-plain", GDN_DRAFT_MTP}};
+    for (int k = 0; k < 6; k++) {
+        const struct play_options o = {.compute = k & 1 ? GDN_BF16 : GDN_F32, .draft = all[k].draft,
+                                       .depth = 5};
+        program_run(all[k].model, o, 21 + (uint64_t)k, OPERATIONS, 12);
+    }
+}
+
 /* A row that is not finite makes its session unusable, and no other one of its batch. */
 static void not_finite_is_not_usable(void **state)
 {
@@ -73,7 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cpu_is_its_oracle),
-        cmocka_unit_test(reference_is_its_oracle),
+        cmocka_unit_test(reference_is_its_oracle), cmocka_unit_test(with_drafts),
         cmocka_unit_test(not_finite_is_not_usable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
