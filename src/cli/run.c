@@ -159,25 +159,38 @@ static enum gdn_status begin_answer(struct job *job, struct gdn_error *err)
                         plain ? 0 : (size_t)gdn_session_position(job->session), err);
 }
 
+/* Says what was chosen, of which all but the last is fed. False: the answer ends here. */
+static bool say(struct job *job, const struct gdn_turn *turn)
+{
+    for (int32_t i = 0; i < turn->count; i++) {
+        job->finish = "stop";
+        if (is_eos(&job->info, turn->id[i])) return false;
+        if (job->speech.count == 0) job->first = now();
+        speech_token(&job->speech, turn->id[i]);
+        job->said = i + 1 < turn->count ? -1 : turn->id[i];
+        job->finish = "length";
+    }
+    return job->speech.count < job->settings->most;
+}
+
+/* The first token is said before a step is spent on what may follow it. */
 static enum gdn_status answer(struct job *job, struct gdn_error *err)
 {
     const int32_t context = setup_context(&job->settings->setup, &job->info);
+    struct gdn_turn turn = {.session = job->session, .ids = &job->said, .n = 1,
+                            .sampling = &job->sampling, .stop = job->info.eos,
+                            .stop_count = (size_t)job->info.eos_count, .count = 1};
     job->finish = "interrupted";
-    while (!interrupt_noted() && output_open()) {
-        int32_t id;
-        TRY(gdn_session_sample(job->session, &job->sampling, &id, err));
-        job->finish = "stop";
-        if (is_eos(&job->info, id)) break;
-        if (job->speech.count == 0) job->first = now();
-        speech_token(&job->speech, id);
-        job->said = id;
-        job->finish = "length";
-        if (job->speech.count == job->settings->most) break;
+    if (!interrupt_noted() && output_open())
+        TRY(gdn_session_sample(job->session, &job->sampling, &turn.id[0], err));
+    while (!interrupt_noted() && output_open() && say(job, &turn)) {
         if (gdn_session_position(job->session) >= context) {
             fprintf(stderr, "gdn run: stopped: the context of %d tokens is full\n", context);
             break;
         }
-        TRY(gdn_session_feed(job->session, &id, 1, err));
+        const int64_t left = job->settings->most - job->speech.count;
+        turn.most = left < GDN_TURN_TOKENS ? (int32_t)left : GDN_TURN_TOKENS;
+        TRY(gdn_next(&turn, 1, err));
         job->said = -1;
         job->finish = "interrupted";
     }
@@ -198,6 +211,17 @@ static enum gdn_status save(struct job *job, struct gdn_error *err)
 
 static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
 
+/* Of the drafts: how many there were right at each depth, of those that were looked at. */
+static void print_drafts(const struct job *job)
+{
+    struct gdn_draft_stats d;
+    gdn_session_drafts(job->session, &d);
+    if (job->settings->setup.draft == GDN_DRAFT_OFF || d.turns == 0) return;
+    fprintf(stderr, "; %.2f tokens a step, drafts right", (double)d.chosen / (double)d.turns);
+    for (int i = 0; i < GDN_TURN_TOKENS - 1 && d.drafted[i] > 0; i++)
+        fprintf(stderr, " %.0f%%", 100.0 * (double)d.accepted[i] / (double)d.drafted[i]);
+}
+
 /* One line for a person. The first token is counted from the start of the program. */
 static void print_stats(const struct job *job)
 {
@@ -214,6 +238,7 @@ static void print_stats(const struct job *job)
                 rate((double)(job->speech.count - 1), job->end - job->first),
                 1e3 * (job->first - job->start));
     }
+    print_drafts(job);
     fprintf(stderr, "; peak memory %s", size_text(peak, machine_peak_bytes()));
     if (job->sampling.temperature > 0)
         fprintf(stderr, "; seed %llu", (unsigned long long)job->sampling.seed);
@@ -316,6 +341,8 @@ static void describe(struct options *o, struct run_settings *s)
     options_text(o, "--save", &s->save, "FILE", "write the state behind the answer");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
     choice_options(o, &s->choice);
+    options_group(o, "Speed (the answer is the same, to the last bit)");
+    setup_draft_options(o, &s->setup);
     setup_options(o, &s->setup);
     setup_context_option(o, &s->setup);
 }

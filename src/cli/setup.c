@@ -47,6 +47,14 @@ void setup_context_option(struct options *o, struct setup *s)
                     "most tokens of one sequence");
 }
 
+void setup_draft_options(struct options *o, struct setup *s)
+{
+    options_choice(o, "--draft", &s->draft, "off|lookup|mtp", "off",
+                   "guess ahead: from the text so far, or by the MTP head");
+    options_integer(o, "--draft-depth", &s->draft_depth, 0, GDN_TURN_TOKENS - 2,
+                    "0, what suits the kind", "how many");
+}
+
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err)
 {
@@ -66,6 +74,8 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.fast = s->fast;
     options.sessions = sessions;
     options.context = (int32_t)s->context;
+    options.draft = (enum gdn_draft)s->draft;
+    options.draft_depth = (int)s->draft_depth;
     return gdn_model_open(folder, &options, model, err);
 }
 

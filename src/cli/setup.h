@@ -10,6 +10,8 @@ struct setup {
     bool exact, fast;
     const char *models; /* --models; NULL: not given */
     int64_t threads, context; /* 0: all cores, what the model was made for */
+    int draft; /* enum gdn_draft */
+    int64_t draft_depth; /* 0: what is good for the kind */
 };
 struct setup setup_defaults(void);
 
@@ -18,6 +20,9 @@ void setup_options(struct options *o, struct setup *s);
 void setup_models_option(struct options *o, struct setup *s);
 /* "--ctx", for commands in which it is how many tokens a session may hold. */
 void setup_context_option(struct options *o, struct setup *s);
+
+/* "--draft" and "--draft-depth", for commands that answer. */
+void setup_draft_options(struct options *o, struct setup *s);
 
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err);

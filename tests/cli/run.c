@@ -121,12 +121,33 @@ static void sampling(void **state)
 static void closing_line(void **state)
 {
     (void)state;
-    assert_int_equal(gdn("run", DEMO, FRANCE, "--seed", "5", "--temp", "0.1", "--stats"), 0);
+    assert_int_equal(gdn("run", DEMO, FRANCE, "--seed", "5", "--temp", "0.001", "--stats"), 0);
     assert_string_equal(ran.out, PARIS);
     assert_memory_equal(ran.err, "[prompt ", 8);
     assert_non_null(strstr(ran.err, "; answer "));
     assert_non_null(strstr(ran.err, "first token "));
     assert_non_null(strstr(ran.err, "; seed 5]\n"));
+}
+
+/* The answer is the same, and how many guesses were right is told. */
+static void drafts(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"lookup", "mtp"};
+    static const char *const temps[] = {"0", "0.7"};
+    for (int t = 0; t < 2; t++) {
+        char plain[TEXT];
+        went_well(gdn("run", DEMO, "Count from 2 to 9.", "--temp", temps[t], "--seed", "3"));
+        strcpy(plain, ran.out);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(gdn("run", DEMO, "Count from 2 to 9.", "--temp", temps[t], "--seed",
+                                 "3", "--draft", kinds[k], "--draft-depth", "3", "--stats"), 0);
+            assert_string_equal(ran.out, plain);
+            assert_non_null(strstr(ran.err, " tokens a step, drafts right"));
+        }
+    }
+    assert_int_not_equal(gdn("run", TINY, "--ids", "ids", "--draft", "mtp"), 0);
+    assert_non_null(strstr(ran.err, "found no MTP head"));
 }
 
 static void full_context(void **state)
@@ -220,7 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),           cmocka_unit_test(raw),
         cmocka_unit_test(ids),               cmocka_unit_test(end_tokens_end_it),
-        cmocka_unit_test(sampling),          cmocka_unit_test(closing_line),
+        cmocka_unit_test(sampling),          cmocka_unit_test(closing_line), cmocka_unit_test(drafts),
         cmocka_unit_test(full_context),      cmocka_unit_test(a_signal_stops_it),
         cmocka_unit_test(a_signal_leaves_no_half_file),
         cmocka_unit_test(nobody_reads),
