@@ -2,22 +2,29 @@
 #ifndef TENSOR_DTYPE_H
 #define TENSOR_DTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-/* F64 exists for the reference device: whole models in double, for finite differences. */
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F64, DTYPE_I32, DTYPE_COUNT };
+/* F64 exists for the reference device: whole models in double, for finite differences. Q8 and Q4
+ * are rows of quantised weights (tensor/quant.h): a row can be addressed, an element cannot. */
+enum dtype {
+    DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F64, DTYPE_I32, DTYPE_Q8, DTYPE_Q4, DTYPE_COUNT
+};
 
+static inline bool dtype_quantised(enum dtype t) { return t == DTYPE_Q8 || t == DTYPE_Q4; }
+
+/* What strides count: an element, or a byte of a quantised row. */
 static inline size_t dtype_size(enum dtype t)
 {
-    static const size_t size[DTYPE_COUNT] = {4, 2, 2, 8, 4};
+    static const size_t size[DTYPE_COUNT] = {4, 2, 2, 8, 4, 1, 1};
     return size[t];
 }
 
 static inline const char *dtype_name(enum dtype t)
 {
-    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "f16", "f64", "i32"};
+    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "f16", "f64", "i32", "q8", "q4"};
     return name[t];
 }
 

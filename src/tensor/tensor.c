@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/checked.h"
+#include "tensor/quant.h"
 
 static void lay_dense(struct tensor *t, enum dtype dtype, int rank, const int64_t *dim)
 {
@@ -12,7 +13,7 @@ static void lay_dense(struct tensor *t, enum dtype dtype, int rank, const int64_
         GDN_CHECK(dim[i] >= 0, "axis %d has length %lld", i, (long long)dim[i]);
         t->dim[i] = dim[i];
         t->stride[i] = step;
-        step *= dim[i];
+        step *= i == rank - 1 && dtype_quantised(dtype) ? quant_row_bytes(dtype, dim[i]) : dim[i];
     }
 }
 
@@ -21,6 +22,7 @@ struct tensor *tensor_new(struct arena *meta, struct arena *data, enum dtype dty
 {
     struct tensor *t = arena_take(meta, sizeof *t);
     if (!t) return NULL;
+    GDN_CHECK(!dtype_quantised(dtype), "an activation of type %s", dtype_name(dtype));
     lay_dense(t, dtype, rank, dim);
     size_t bytes;
     if (!checked_mul((size_t)tensor_elements(t), dtype_size(dtype), &bytes)) bytes = SIZE_MAX;
@@ -39,7 +41,8 @@ struct tensor tensor_over(void *data, enum dtype dtype, int rank, const int64_t 
 struct tensor *tensor_view(struct arena *meta, struct tensor *of, int64_t offset, int rank,
                            const int64_t *dim, const int64_t *stride)
 {
-    GDN_CHECK(rank >= 1 && rank <= TENSOR_RANK && stride[rank - 1] == 1, "not a view");
+    GDN_CHECK(rank >= 1 && rank <= TENSOR_RANK && stride[rank - 1] == 1 &&
+              !dtype_quantised(of->dtype), "not a view");
     struct tensor *t = arena_take(meta, sizeof *t);
     if (!t) return NULL;
     *t = (struct tensor){.dtype = of->dtype, .rank = rank, .requires_grad = of->requires_grad};

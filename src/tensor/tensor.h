@@ -18,7 +18,7 @@ struct tensor {
     enum dtype dtype;
     int rank;
     int64_t dim[TENSOR_RANK];
-    int64_t stride[TENSOR_RANK]; /* in elements; the last one is always 1 */
+    int64_t stride[TENSOR_RANK]; /* in elements (quantised: bytes); the last one is always 1 */
     bool requires_grad;
     uint32_t version;      /* of a root: counts the ops that wrote it; a tape checks it */
     struct tensor *grad;   /* dtype_wide(dtype), same dims; NULL: none, or not yet */
@@ -51,7 +51,8 @@ bool tensor_same_dims(const struct tensor *a, const struct tensor *b);
 /* Rows and width when everything before the last axis is seen as rows: T = dim[0]*...; D = last. */
 static inline int64_t tensor_width(const struct tensor *t) { return t->dim[t->rank - 1]; }
 
-/* Address of element (i, j, k...): only for host memory. */
+/* Address of element (i, j, k...), of a quantised tensor only of the begin of a row: only for host
+ * memory. */
 static inline void *tensor_at(const struct tensor *t, int64_t element)
 {
     return (char *)t->data + element * (int64_t)dtype_size(t->dtype);
