@@ -2,6 +2,11 @@
 
 #include <math.h>
 
+void quant_load_row(float *to, const void *row, enum dtype dtype, int64_t K)
+{
+    quant_load_f32(to, row, dtype, K, 0, K);
+}
+
 float quant_value(const void *row, enum dtype dtype, int64_t K, int64_t k)
 {
     float block[QUANT_BLOCK];

@@ -100,6 +100,8 @@ static inline void quant_load_f32(float *to, const void *at, enum dtype dtype, i
     }
 }
 
+/* A whole row; not inlined, for who does it now and then. */
+void quant_load_row(float *to, const void *row, enum dtype dtype, int64_t K);
 /* Value k of a row, for who reads one at a time. */
 float quant_value(const void *row, enum dtype dtype, int64_t K, int64_t k);
 

@@ -90,7 +90,7 @@ static void each(void (*law)(struct row *r))
 
 static void random_rows(struct row *r)
 {
-    static const float sizes[] = {1, 1e-3f, 1e-6f, 1e-9f, 1e-30f, 1e-42f, 1e4f};
+    static const float sizes[] = {1, 1e-3f, 1e-6f, 1e-9f, 1e-30f, 1e-42f, 3e3f};
     struct rng rng = {.seed = (uint64_t)r->K};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (int shift = 0; shift < 2; shift++) {

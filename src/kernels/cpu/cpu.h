@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/cpu/math.h"
 #include "tensor/device.h"
+#include "tensor/quant.h"
 
 op_kernel cpu_embed_forward, cpu_add_norm_forward, cpu_linear_forward, cpu_top_forward;
 op_kernel cpu_linear_ce_forward, cpu_conv_forward, cpu_gate_forward, cpu_l2norm_forward;
@@ -97,7 +98,7 @@ static inline void *cpu_row(const struct tensor *t, int64_t row)
     return tensor_at(t, element);
 }
 
-/* n elements of f32, bf16 or f16, aligned to an element, to f32: exact. */
+/* n elements of f32, bf16 or f16, aligned to an element, or all n of a quantised row, to f32: exact. */
 static inline void cpu_load_row(float *to, const void *from, enum dtype dtype, int64_t n)
 {
     const uint16_t *half = from;
@@ -110,6 +111,10 @@ static inline void cpu_load_row(float *to, const void *from, enum dtype dtype, i
         return;
     case DTYPE_F16:
         for (int64_t i = 0; i < n; i++) to[i] = f16_to_f32(half[i]);
+        return;
+    case DTYPE_Q8:
+    case DTYPE_Q4:
+        quant_load_row(to, from, dtype, n);
         return;
     default:
         GDN_CHECK(false, "the cpu does not compute with %s", dtype_name(dtype));

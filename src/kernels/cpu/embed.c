@@ -20,7 +20,10 @@ static void embed_rows(void *context, int64_t begin, int64_t end, int thread)
         }
         for (int64_t i = 0; i < D; i += part) {
             part = D - i < CHUNK ? D - i : CHUNK;
-            cpu_load_row(chunk, source + i * (int64_t)dtype_size(from), from, part);
+            if (dtype_quantised(from))
+                quant_load_f32(chunk, source, from, D, i, part);
+            else
+                cpu_load_row(chunk, source + i * (int64_t)dtype_size(from), from, part);
             cpu_store_row(y + i * (int64_t)dtype_size(to), to, chunk, part);
         }
     }

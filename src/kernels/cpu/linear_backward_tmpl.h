@@ -42,20 +42,34 @@ static void outer_pack_a(const struct outer *o, int64_t m, int64_t rows, int64_t
     }
 }
 
+/* Columns k..stop-1 of a row of what b stands for, k a multiple of OUTER_COLUMNS: where they lie, or
+ * brought to `room` [OUTER_COLUMNS] when they are quantised. */
+static const void *outer_row(const struct outer *o, int64_t p, int64_t k, int64_t stop, float *room,
+                             enum dtype *type)
+{
+    *type = o->w ? DTYPE_F32 : o->b->dtype;
+    const void *row = o->w ? linear_weight_row(o->w, o->b_first + p, type)
+                           : cpu_row(o->b, o->b_first + p);
+    if (!dtype_quantised(*type)) return (const char *)row + k * (int64_t)dtype_size(*type);
+    quant_load_f32(room, row, *type, o->K, k, stop - k);
+    *type = DTYPE_F32;
+    return room;
+}
+
 /* Columns k..stop-1 of rows p..p+P-1 to panels [P][OUTER_PANEL]; columns that are not there are 0.
  * Row by row: what is far away is read in long runs. */
 static void outer_pack_b(const struct outer *o, int64_t k, int64_t stop, int64_t p, int64_t P,
                          float *to)
 {
     for (int64_t i = 0; i < P; i++) {
-        enum dtype type = o->w ? DTYPE_F32 : o->b->dtype;
-        const void *row = o->w ? linear_weight_row(o->w, o->b_first + p + i, &type)
-                               : cpu_row(o->b, o->b_first + p + i);
+        float room[OUTER_COLUMNS];
+        enum dtype type;
+        const void *row = outer_row(o, p + i, k, stop, room, &type);
         for (int64_t at = k, v = 0; at < stop || v % OUTER_WIDE != 0; at += VL, v++) {
             float *vector = to + (v / OUTER_WIDE * P + i) * OUTER_PANEL + v % OUTER_WIDE * VL;
             const int64_t left = o->K - at;
-            vf_store(vector, left >= VL ? row_get(type, row, at, VL)
-                                        : left > 0 ? row_get(type, row, at, left) : vf_zero());
+            vf_store(vector, left >= VL ? row_get(type, row, at - k, VL)
+                                        : left > 0 ? row_get(type, row, at - k, left) : vf_zero());
         }
     }
 }

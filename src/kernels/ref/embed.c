@@ -11,7 +11,7 @@ void embed_forward_ref(struct device *device, struct arena *scratch, const void 
         const int32_t id = a->ids[t];
         GDN_CHECK(id >= 0 && id < a->table->dim[0], "embed: id %d", id);
         for (int64_t i = 0; i < a->y->dim[1]; i++)
-            ref_put(a->y, ref_at(a->y, t, i, 0), ref_get(a->table, ref_at(a->table, id, i, 0)));
+            ref_put(a->y, ref_at(a->y, t, i, 0), ref_weight(a->table, id, i));
     }
 }
 

@@ -19,17 +19,17 @@ static bool visit_take(struct visit *v, struct arena *scratch, const struct expe
     return v->x && v->g && v->u && v->h && v->z && v->dz && v->dh && v->dgu && v->dx;
 }
 
-/* Offset of row n of a weight inside its part. */
-static int64_t weight_at(const struct linear_part *part, int64_t n)
+/* The row of a part's tensor that makes column n. */
+static int64_t row_of(const struct linear_part *part, int64_t n)
 {
-    return ref_row(part->w, part->from + n - part->row);
+    return part->from + n - part->row;
 }
 
 static double product(const struct linear *w, int64_t n, const double *x)
 {
     const struct linear_part *part = linear_part_of(w, n);
     double sum = 0.0;
-    for (int64_t k = 0; k < w->K; k++) sum += ref_get(part->w, weight_at(part, n) + k) * x[k];
+    for (int64_t k = 0; k < w->K; k++) sum += ref_weight(part->w, row_of(part, n), k) * x[k];
     return sum;
 }
 
@@ -70,12 +70,11 @@ static void product_backward(const struct linear *w, const double *x, const doub
 {
     for (int64_t n = 0; n < w->N; n++) {
         const struct linear_part *part = linear_part_of(w, n);
-        const int64_t at = weight_at(part, n);
+        const int64_t row = row_of(part, n);
         for (int64_t k = 0; k < w->K; k++) {
-            dx[k] += ref_get(part->w, at + k) * dy[n];
+            dx[k] += ref_weight(part->w, row, k) * dy[n];
             if (part->w->grad)
-                ref_add(part->w->grad,
-                        ref_row(part->w->grad, part->from + n - part->row) + k, dy[n] * x[k]);
+                ref_add(part->w->grad, ref_row(part->w->grad, row) + k, dy[n] * x[k]);
         }
     }
 }

@@ -12,7 +12,7 @@ void linear_forward_ref(struct device *device, struct arena *scratch, const void
             for (int64_t n = 0; n < part->rows; n++) {
                 double sum = 0.0;
                 for (int64_t k = 0; k < a->w->K; k++)
-                    sum += ref_get(part->w, ref_row(part->w, part->from + n) + k) *
+                    sum += ref_weight(part->w, part->from + n, k) *
                            ref_get(a->x, ref_at(a->x, t, k, 0));
                 ref_put(a->y, ref_at(a->y, t, part->row + n, 0), sum);
             }
@@ -30,7 +30,7 @@ static void input_backward(const struct linear_args *a, double *sum)
             for (int64_t n = 0; n < part->rows; n++) {
                 double d = ref_get(dy, ref_at(dy, t, part->row + n, 0));
                 for (int64_t k = 0; k < a->w->K; k++)
-                    sum[k] += d * ref_get(part->w, ref_row(part->w, part->from + n) + k);
+                    sum[k] += d * ref_weight(part->w, part->from + n, k);
             }
         }
         for (int64_t k = 0; k < a->w->K; k++) ref_add(dx, ref_at(dx, t, k, 0), sum[k]);

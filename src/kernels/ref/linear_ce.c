@@ -11,7 +11,7 @@ static double logit(const struct linear_ce_args *a, const struct linear_part *pa
 {
     double sum = 0.0;
     for (int64_t k = 0; k < a->w->K; k++)
-        sum += ref_get(part->w, ref_row(part->w, part->from + n) + k) *
+        sum += ref_weight(part->w, part->from + n, k) *
                ref_get(a->x, ref_at(a->x, t, k, 0));
     return sum;
 }
@@ -62,7 +62,7 @@ static void row_backward(const struct linear_ce_args *a, const struct linear_par
         double dz = ref_get(dloss, ref_at(dloss, t, 0, 0)) *
                     (a->targets[t] == part->row + n ? p - 1.0 : p);
         for (int64_t k = 0; k < K; k++) {
-            dx[t * K + k] += dz * ref_get(part->w, ref_row(part->w, part->from + n) + k);
+            dx[t * K + k] += dz * ref_weight(part->w, part->from + n, k);
             dw[k] += dz * ref_get(a->x, ref_at(a->x, t, k, 0));
         }
     }

@@ -2,6 +2,7 @@
 #include "kernels/ref/ref.h"
 
 #include "base/check.h"
+#include "tensor/quant.h"
 
 void ref_fill(struct device *device)
 {
@@ -42,6 +43,8 @@ double ref_load(enum dtype type, const void *data, int64_t i)
     case DTYPE_BF16: memcpy(&h, at, sizeof h); return (double)bf16_to_f32(h);
     case DTYPE_F16: memcpy(&h, at, sizeof h); return (double)f16_to_f32(h);
     case DTYPE_I32:
+    case DTYPE_Q8:
+    case DTYPE_Q4:
     case DTYPE_COUNT: GDN_CHECK(false, "the reference has no numbers of type %d", (int)type);
     }
     return d;
@@ -68,6 +71,8 @@ void ref_store(enum dtype type, void *data, int64_t i, double v)
     case DTYPE_BF16: h = f32_to_bf16(to_odd(v)); break;
     case DTYPE_F16: h = f32_to_f16(to_odd(v)); break;
     case DTYPE_I32:
+    case DTYPE_Q8:
+    case DTYPE_Q4:
     case DTYPE_COUNT: GDN_CHECK(false, "the reference has no numbers of type %d", (int)type);
     }
     memcpy(at, &h, sizeof h);
@@ -101,6 +106,13 @@ int64_t ref_row(const struct tensor *t, int64_t row)
         row /= t->dim[i];
     }
     return offset;
+}
+
+double ref_weight(const struct tensor *w, int64_t row, int64_t k)
+{
+    const int64_t at = ref_row(w, row);
+    if (!dtype_quantised(w->dtype)) return ref_get(w, at + k);
+    return (double)quant_value(tensor_at(w, at), w->dtype, tensor_width(w), k);
 }
 
 void ref_clear(const struct tensor *t, int64_t begin, int64_t end)

@@ -71,6 +71,9 @@ static inline void ref_add(const struct tensor *t, int64_t offset, double v)
     if (t) ref_put(t, offset, ref_get(t, offset) + v);
 }
 
+/* Element k of a row of a weight, quantised or not. */
+double ref_weight(const struct tensor *w, int64_t row, int64_t k);
+
 /* Offset of element (i, j, k); k = 0 for a matrix. */
 static inline int64_t ref_at(const struct tensor *t, int64_t i, int64_t j, int64_t k)
 {
