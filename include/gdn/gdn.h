@@ -41,6 +41,9 @@ GDN_API const char *gdn_version(void);
 /* ---- models ---------------------------------------------------------------------------------------- */
 
 enum gdn_type { GDN_F32, GDN_BF16, GDN_F64 };
+/* Large weights in blocks of 32: 8 bits and a scale, or 4 bits, a scale and a minimum; the embedding
+ * and the head are 8 bits either way. */
+enum gdn_quant { GDN_QUANT_NONE, GDN_QUANT_Q8, GDN_QUANT_Q4 };
 
 enum gdn_draft {
     GDN_DRAFT_OFF,
@@ -64,6 +67,8 @@ struct gdn_options {
                              beside the sessions; 1 GiB by default, 0: none are kept */
     enum gdn_draft draft; /* what gdn_next guesses ahead with; implies speculate */
     int draft_depth;      /* tokens ahead, 1 to 15; 0: as many as are good for the kind */
+    enum gdn_quant quant; /* make this of f32, bf16 or f16 files while they are opened; a model that
+                             is stored quantised (gdn_model_convert) needs no word */
 };
 
 GDN_API struct gdn_options gdn_options_default(void);
@@ -92,6 +97,7 @@ struct gdn_model_info {
     bool tied;
     int32_t mtp_layers, mtp_tensors, vision_tensors; /* recognised, not used */
     int64_t parameters, weight_bytes, copied_bytes;
+    enum gdn_quant quant;   /* of its weights, stored or made */
     int64_t state_bytes;    /* of one session: anchors, logs, rings */
     int64_t kv_token_bytes; /* of one token in one session */
     int64_t session_bytes;  /* of one session at options.context */

@@ -53,6 +53,9 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
     const bool ref = o->device && strcmp(o->device, "ref") == 0;
     TRY(check_type("options.compute", o->compute, ref, &e->compute, err));
     TRY(check_type("options.state", o->state, false, &e->anchor, err));
+    if (o->quant < GDN_QUANT_NONE || o->quant > GDN_QUANT_Q4)
+        return error_set(err, GDN_ERR_USAGE, "options.quant: found %d, need GDN_QUANT_NONE, "
+                         "GDN_QUANT_Q8 or GDN_QUANT_Q4", (int)o->quant);
     e->slots = o->sessions + 1; /* a spare one to restore into */
     e->fast = o->fast;
     return check_draft(o, e, err);
@@ -103,6 +106,9 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~0u, err);
     if (!m->device) return err->status;
+    if (m->options.quant)
+        TRY(weights_quantise(&m->weights, m->options.quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4,
+                             m->device->pool, err));
     m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
     if (!m->sessions)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);
@@ -177,6 +183,15 @@ enum gdn_status model_ready(struct gdn_model *m, struct gdn_error *err)
     return GDN_OK;
 }
 
+static enum gdn_quant quant_of(const struct weights *w)
+{
+    switch (weights_quant(w)) {
+    case DTYPE_Q8: return GDN_QUANT_Q8;
+    case DTYPE_Q4: return GDN_QUANT_Q4;
+    default: return GDN_QUANT_NONE;
+    }
+}
+
 static void info_layers(const struct config *c, struct gdn_model_info *info)
 {
     for (int32_t i = 0; i < c->layers; i++) {
@@ -204,7 +219,8 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
         .value_width = c->Dv, .taps = c->taps, .trained_context = c->context, .tied = c->tied,
         .mtp_layers = c->mtp_layers, .mtp_tensors = m->weights.mtp,
         .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,
-        .weight_bytes = m->weights.file_bytes, .copied_bytes = m->weights.copied_bytes,
+        .quant = quant_of(&m->weights), .weight_bytes = m->weights.file_bytes,
+        .copied_bytes = m->weights.copied_bytes,
         .state_bytes = page - (two - page), .kv_token_bytes = (two - page) / PAGE,
         .session_bytes = plan_session(m, m->engine_options.context),
         .scratch_bytes = plan.scratch, .need_bytes = plan.all,

@@ -109,6 +109,15 @@ void file_map_close(struct file_map *map)
     *map = (struct file_map){0};
 }
 
+void file_map_forget(const struct file_map *map, const void *at, size_t len)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), base = (size_t)map->data;
+    const size_t first = ((size_t)at + page - 1) / page * page, end = ((size_t)at + len) / page * page;
+    /* Nothing but a file's pages may be given up: elsewhere they would come back as zeros. */
+    if (map->data && (size_t)at >= base && (size_t)at + len <= base + map->len && first < end)
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 /* ---- names ----------------------------------------------------------------------------------------------- */
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }

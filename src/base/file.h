@@ -32,6 +32,9 @@ struct file_map {
 };
 enum gdn_status file_map_open(struct file_map *map, const char *path, struct gdn_error *err);
 void file_map_close(struct file_map *map);
+/* Bytes [at, at + len) of the map will not be read soon: their pages need not stay in memory. They
+ * are read again from the file when they are. */
+void file_map_forget(const struct file_map *map, const void *at, size_t len);
 
 /* True when `path` exists (any kind). */
 bool file_exists(const char *path);

@@ -18,6 +18,8 @@ static void add_size(struct bytes *out, const char *name, int64_t bytes, const c
     bytes_addf(out, "  %-18s %s%s%s\n", name, size_text(size, bytes), *note ? ", " : "", note);
 }
 
+static const char *const quants[] = {"no", "8 bits (q8)", "4 bits (q4), embedding and head 8 (q8)"};
+
 static void print_experts(struct bytes *out, const struct gdn_model_info *i)
 {
     if (i->experts == 0) return;
@@ -61,6 +63,7 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     bytes_addf(out, "\n\nMemory for one session of %d tokens\n", context);
     add_size(out, "weights", i->weight_bytes, "mapped from the files");
     if (i->copied_bytes > 0) add_size(out, "copied weights", i->copied_bytes, "");
+    if (i->quant) bytes_addf(out, "  quantised          %s\n", quants[i->quant]);
     add_size(out, "state", i->state_bytes, "the same at any length");
     add_size(out, "keys and values", i->session_bytes - i->state_bytes, "");
     add_size(out, "of each token", i->kv_token_bytes, "");
@@ -123,6 +126,9 @@ static void print_json(struct bytes *out, const struct gdn_model_info *i, int32_
         json_put_double(out, i->top_p);
         bytes_add_text(out, "}");
     }
+    bytes_addf(out, ",\"quant\":\"%s\"", i->quant == GDN_QUANT_Q8   ? "q8"
+                                         : i->quant == GDN_QUANT_Q4 ? "q4"
+                                                                    : "none");
     add_number(out, "weight_bytes", i->weight_bytes);
     add_number(out, "copied_bytes", i->copied_bytes);
     add_number(out, "context", context);

@@ -28,6 +28,8 @@ void setup_options(struct options *o, struct setup *s)
                    "type of activations; f64 on ref only");
     options_choice(o, "--state-dtype", &s->state, "f32|bf16", "f32, or bf16 if GDN_STATE_BF16=1",
                    "type of the recurrent state");
+    options_choice(o, "--quant", &s->quant, "none|q8|q4", "none",
+                   "make large weights 8 or 4 bits while they are read");
     options_flag(o, "--exact", &s->exact,
                  "a row depends on the tokens before it only, to the last bit (default)");
     options_flag(o, "--fast", &s->fast, "prefill may give that up for speed");
@@ -71,6 +73,7 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.threads = (int)s->threads;
     options.compute = (enum gdn_type)s->compute;
     if (s->state >= 0) options.state = (enum gdn_type)s->state;
+    options.quant = (enum gdn_quant)s->quant;
     options.fast = s->fast;
     options.sessions = sessions;
     options.context = (int32_t)s->context;

@@ -6,7 +6,7 @@
 #include "gdn/gdn.h"
 
 struct setup {
-    int device, compute, state; /* words of their option; -1: not given */
+    int device, compute, state, quant; /* words of their option; -1: not given */
     bool exact, fast;
     const char *models; /* --models; NULL: not given */
     int64_t threads, context; /* 0: all cores, what the model was made for */

@@ -56,6 +56,10 @@ void fingerprint_make(const struct config *c, const struct weights *w, unsigned 
         add_number(&s, e->rank);
         for (int d = 0; d < e->rank; d++) add_number(&s, e->shape[d]);
     }
+    /* Made since: what is stored so has names that say it. */
+    for (int32_t i = 0; i < w->count; i++)
+        if (dtype_quantised(w->list[i].tensor.dtype) && w->list[i].copy)
+            add_number(&s, (int64_t)w->list[i].tensor.dtype);
     for (size_t i = 0; i < w->shards.file_count; i++) add_file(&s, &w->shards.files[i]);
     sha256_close(&s, out);
 }

@@ -12,8 +12,9 @@ static enum gdn_status find_prefix(struct loader *l)
                                         ""};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         char name[ST_NAME_BYTES];
+        enum dtype dtype;
         snprintf(name, sizeof name, "%sembed_tokens.weight", known[i]);
-        if (!shards_find(&l->w->shards, name)) continue;
+        if (!weights_find(l->w, name, &dtype)) continue;
         l->w->prefix = known[i];
         return GDN_OK;
     }
@@ -29,7 +30,8 @@ static bool find_shift(const struct loader *l)
         char prefix[64], name[ST_NAME_BYTES];
         snprintf(prefix, sizeof prefix, "%slayers.%d.", l->w->prefix, i);
         if (!find_name(l, prefix, "linear_attn.conv1d.weight", name)) continue;
-        const struct st_entry *e = shards_find(&l->w->shards, name)->entry;
+        enum dtype dtype;
+        const struct st_entry *e = weights_find(l->w, name, &dtype)->entry;
         return e->rank == 3 && e->shape[2] == 1 && e->shape[1] != 1;
     }
     return false;
@@ -40,10 +42,10 @@ static bool begins(const char *name, const char *with)
     return strncmp(name, with, strlen(with)) == 0;
 }
 
+/* A head of its own that a tied model leaves alone: with any ending of a quantised one. */
 static bool is_head(const char *name)
 {
-    return strcmp(name, "lm_head.weight") == 0 ||
-           strcmp(name, "language_model.lm_head.weight") == 0;
+    return begins(name, "lm_head.weight") || begins(name, "language_model.lm_head.weight");
 }
 
 static bool is_mtp(const char *name)

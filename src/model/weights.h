@@ -5,6 +5,7 @@
 #ifndef MODEL_WEIGHTS_H
 #define MODEL_WEIGHTS_H
 
+#include "base/pool.h"
 #include "formats/shards.h"
 #include "model/config.h"
 #include "ops/front.h"
@@ -33,7 +34,8 @@ struct weight {
     struct tensor tensor;
     const struct shard_tensor *origin[WEIGHT_ORIGINS];
     int origins;
-    void *copy; /* values that are not the mapped ones (small: as f32), ours; or NULL */
+    bool small; /* as f32, whatever the file holds; never quantised */
+    void *copy; /* values that are not the mapped ones (small, quantised), ours; or NULL */
 };
 
 struct weights {
@@ -73,6 +75,22 @@ struct weights_visit {
 };
 struct weights_visit weights_visit(const struct weights *weights);
 
+/* Makes rows of q8 or q4 (tensor/quant.h) of the large weights and lets go of the mapped pages, some
+ * at a time, so that memory never holds both. What is q8 or q4 already must be what is asked for.
+ * After a failure the weights can only be closed. */
+enum gdn_status weights_quantise(struct weights *weights, enum dtype dtype, struct pool *pool,
+                                 struct gdn_error *err);
+/* What weights_quantise would make of a weight; its own type when it stays as it is. */
+enum dtype weight_quantised(const struct weights *weights, const struct weight *weight,
+                            enum dtype dtype);
+/* Rows [begin, end) of a weight in a float type as rows of q8 or q4 one behind the other, in parallel;
+ * `room` of the weight's width for each thread. A number that has no place in them is a sentence. */
+enum gdn_status weight_make_rows(const struct weight *weight, enum dtype dtype, int64_t begin,
+                                 int64_t end, struct pool *pool, float *room, void *to,
+                                 struct gdn_error *err);
+/* DTYPE_Q4 or DTYPE_Q8 when any weight is (q4 before q8); DTYPE_COUNT: none is. */
+enum dtype weights_quant(const struct weights *weights);
+
 /* Into an existing folder, under the names that the files had, with the values of now: unchanged
  * weights give the same bytes. */
 enum gdn_status weights_save(const struct weights *weights, const char *folder,
@@ -80,5 +98,10 @@ enum gdn_status weights_save(const struct weights *weights, const char *folder,
 
 /* What a tensor of the checkpoint is here; DTYPE_COUNT: nothing that a model computes with. */
 enum dtype weight_dtype(enum st_dtype dtype);
+
+/* A quantised tensor NAME stands in a file as NAME.q8 or NAME.q4: U8, the last axis the bytes of a
+ * row. The tensor of either name; *dtype tells which it is. NULL: there is none. */
+const struct shard_tensor *weights_find(const struct weights *weights, const char *name,
+                                        enum dtype *dtype);
 
 #endif

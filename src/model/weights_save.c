@@ -75,8 +75,10 @@ static enum gdn_status save_file(const struct safetensors *file, struct saved *l
     file_write(&out, file->data, body);
     for (size_t i = 0; i < file->count; i++) {
         const struct st_entry *e = list[i].entry;
-        /* What still is where the file is mapped is written as it is. */
-        if (list[i].weight && list[i].weight->tensor.data != (const void *)e->data)
+        /* What still is where the file is mapped is written as it is, and what was quantised since:
+         * such weights are not trained. */
+        const struct tensor *now = list[i].weight ? &list[i].weight->tensor : NULL;
+        if (now && now->data != (const void *)e->data && !dtype_quantised(now->dtype))
             put_values(&out, &list[i]);
         else
             file_write(&out, e->data, e->bytes);

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "model/weights_load.h"
+#include "tensor/quant.h"
 
 /* ---- what is wrong ------------------------------------------------------------------------------ */
 
@@ -66,43 +67,71 @@ enum gdn_status faults_found(struct loader *l)
 
 /* ---- finding ------------------------------------------------------------------------------------ */
 
+const struct shard_tensor *weights_find(const struct weights *w, const char *name,
+                                        enum dtype *dtype)
+{
+    const struct shard_tensor *found = shards_find(&w->shards, name);
+    if (found) {
+        *dtype = weight_dtype(found->entry->dtype);
+        return found;
+    }
+    for (*dtype = DTYPE_Q8; *dtype <= DTYPE_Q4; (*dtype)++) {
+        char stored[ST_NAME_BYTES + 4];
+        snprintf(stored, sizeof stored, "%s.%s", name, dtype_name(*dtype));
+        found = shards_find(&w->shards, stored);
+        if (found) return found;
+    }
+    return NULL;
+}
+
 bool find_name(const struct loader *l, const char *prefix, const char *names,
                char full[ST_NAME_BYTES])
 {
+    enum dtype dtype;
     for (const char *at = names; at; at = strchr(at, '|')) {
         at += *at == '|';
         snprintf(full, ST_NAME_BYTES, "%s%.*s", prefix, (int)strcspn(at, "|"), at);
-        if (shards_find(&l->w->shards, full)) return true;
+        if (weights_find(l->w, full, &dtype)) return true;
     }
     snprintf(full, ST_NAME_BYTES, "%s%.*s", prefix, (int)strcspn(names, "|"), names);
     return false;
 }
 
-/* NULL after a fault, and when tensors are only told of. */
-static const struct shard_tensor *find_entry(struct loader *l, const char *name, int rank,
-                                             const int64_t *dim)
+/* What a tensor of these dims looks like in the file: rows of bytes when it is quantised. */
+static void stored_dims(enum dtype dtype, int rank, const int64_t *dim, int64_t *stored)
+{
+    memcpy(stored, dim, (size_t)rank * sizeof *dim);
+    if (dtype_quantised(dtype)) stored[rank - 1] = quant_row_bytes(dtype, dim[rank - 1]);
+}
+
+/* NULL after a fault, and when tensors are only told of. Small: what is not quantised. */
+static const struct shard_tensor *find_entry(struct loader *l, const char *name, bool small,
+                                             int rank, const int64_t *dim, enum dtype *dtype)
 {
     if (l->wanted) {
         l->wanted(l->context, name, rank, dim);
         return NULL;
     }
-    const struct shard_tensor *found = shards_find(&l->w->shards, name);
+    const struct shard_tensor *found = weights_find(l->w, name, dtype);
+    int64_t stored[TENSOR_RANK];
     char need[120], have[160];
-    shape_text(need, sizeof need, rank, dim);
+    if (found) stored_dims(*dtype, rank, dim, stored);
+    shape_text(need, sizeof need, rank, found ? stored : dim);
     if (!found) {
         fault(l, GDN_ERR_INPUT, l->path, name, "nothing", need);
         return NULL;
     }
     const struct st_entry *e = found->entry;
     l->used[found - l->w->shards.tensors] = true;
-    if (weight_dtype(e->dtype) == DTYPE_COUNT) {
-        fault(l, GDN_ERR_UNSUPPORTED, found->file->path, name, st_dtype_name(e->dtype),
-              "F32, BF16 or F16");
+    const bool quantised = dtype_quantised(*dtype);
+    if (quantised ? small || e->dtype != ST_U8 : *dtype == DTYPE_COUNT) {
+        fault(l, GDN_ERR_UNSUPPORTED, found->file->path, e->name, st_dtype_name(e->dtype),
+              quantised && !small ? "U8" : "F32, BF16 or F16");
         return NULL;
     }
-    if (same_shape(e, rank, dim)) return found;
+    if (same_shape(e, rank, stored)) return found;
     shape_text(have, sizeof have, e->rank, e->shape);
-    fault(l, GDN_ERR_INPUT, found->file->path, name, have, need);
+    fault(l, GDN_ERR_INPUT, found->file->path, e->name, have, need);
     return NULL;
 }
 
@@ -149,13 +178,12 @@ static enum gdn_status new_weight(struct loader *l, const char *name, struct wei
 }
 
 /* Small weights as f32, and what the file holds at an odd address as it is: copied. */
-static enum gdn_status place_tensor(struct loader *l, struct weight *weight, bool small, int rank,
-                                    const int64_t *dim)
+static enum gdn_status place_tensor(struct loader *l, struct weight *weight, enum dtype dtype,
+                                    int rank, const int64_t *dim)
 {
     const struct st_entry *e = weight->origin[0]->entry;
-    enum dtype dtype = weight_dtype(e->dtype);
     const bool aligned = (size_t)e->data % dtype_size(dtype) == 0;
-    if (small) {
+    if (weight->small) {
         TRY(take_memory(l, weight, e->bytes / st_dtype_size(e->dtype) * sizeof(float)));
         copy_f32(weight->copy, e);
         dtype = DTYPE_F32;
@@ -173,13 +201,15 @@ enum gdn_status take_tensor(struct loader *l, const char *prefix, const char *na
 {
     char name[ST_NAME_BYTES];
     struct weight *weight = NULL;
+    enum dtype dtype;
     find_name(l, prefix, names, name);
-    const struct shard_tensor *found = find_entry(l, name, rank, dim);
+    const struct shard_tensor *found = find_entry(l, name, small, rank, dim, &dtype);
     if (!found) return GDN_OK;
     TRY(new_weight(l, name, &weight));
     weight->origin[0] = found;
     weight->origins = 1;
-    TRY(place_tensor(l, weight, small, rank, dim));
+    weight->small = small;
+    TRY(place_tensor(l, weight, dtype, rank, dim));
     l->w->parameters += tensor_elements(&weight->tensor);
     *out = &weight->tensor;
     return GDN_OK;
@@ -207,8 +237,9 @@ static void find_rows(const struct loader *l, const char *prefix, const char *co
     int64_t there[WEIGHT_ORIGINS], sum = 0, need = 0;
     char name[ST_NAME_BYTES];
     for (int i = 0; i < count; i++) {
+        enum dtype dtype;
         if (!find_name(l, prefix, names[i], name)) return;
-        const struct st_entry *e = shards_find(&l->w->shards, name)->entry;
+        const struct st_entry *e = weights_find(l->w, name, &dtype)->entry;
         if (e->rank < 2 || e->shape[0] > INT32_MAX) return;
         sum += there[i] = e->shape[0];
         need += rows[i];
@@ -223,19 +254,21 @@ enum gdn_status take_stack(struct loader *l, const char *prefix, const char *con
     int64_t rows[WEIGHT_ORIGINS];
     char name[ST_NAME_BYTES];
     struct weight *weight = NULL;
+    enum dtype dtype;
     int64_t all = 0;
     GDN_CHECK(count <= WEIGHT_ORIGINS, "a stack of %d", count);
     memcpy(rows, need, (size_t)count * sizeof *rows);
     find_rows(l, prefix, names, rows, count);
     for (int i = 0; i < count; i++) {
         find_name(l, prefix, names[i], name);
-        found[i] = find_entry(l, name, 2, (int64_t[]){rows[i], width});
+        found[i] = find_entry(l, name, true, 2, (int64_t[]){rows[i], width}, &dtype);
         all += rows[i];
     }
     for (int i = 0; i < count; i++)
         if (!found[i]) return GDN_OK;
     TRY(new_weight(l, found[0]->entry->name, &weight));
     weight->origins = count;
+    weight->small = true;
     TRY(take_memory(l, weight, (size_t)(all * width) * sizeof(float)));
     float *to = weight->copy;
     for (int i = 0; i < count; i++, to += rows[i - 1] * width) {

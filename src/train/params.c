@@ -21,18 +21,23 @@ enum gdn_status params_open(struct params *ps, struct weights *w, enum dtype dty
                             struct gdn_error *err)
 {
     GDN_CHECK(dtype == DTYPE_F32 || dtype == DTYPE_F64, "parameters are f32 or f64");
-    *ps = (struct params){.count = w->count, .n = w->parameters};
-    ps->list = mem_take_array((size_t)w->count, sizeof *ps->list);
-    ps->memory = mem_take_array((size_t)w->parameters, 2 * dtype_size(dtype));
+    *ps = (struct params){0};
+    for (int32_t i = 0; i < w->count; i++) {
+        const struct tensor *t = &w->list[i].tensor;
+        if (!dtype_quantised(t->dtype)) ps->count++, ps->n += tensor_elements(t);
+    }
+    ps->list = mem_take_array((size_t)ps->count, sizeof *ps->list);
+    ps->memory = mem_take_array((size_t)ps->n, 2 * dtype_size(dtype));
     if (!ps->list || !ps->memory) {
+        const long long n = (long long)ps->n;
         ps->count = 0;
         params_close(ps);
-        return error_set(err, GDN_ERR_MEMORY, "no memory for %lld parameters and gradients",
-                         (long long)w->parameters);
+        return error_set(err, GDN_ERR_MEMORY, "no memory for %lld parameters and gradients", n);
     }
     char *at = ps->memory;
+    struct param *p = ps->list;
     for (int32_t i = 0; i < w->count; i++) {
-        struct param *p = &ps->list[i];
+        if (dtype_quantised(w->list[i].tensor.dtype)) continue;
         *p = (struct param){.name = w->list[i].name, .tensor = &w->list[i].tensor,
                             .file = w->list[i].tensor,
                             .n = tensor_elements(&w->list[i].tensor),
@@ -40,6 +45,7 @@ enum gdn_status params_open(struct params *ps, struct weights *w, enum dtype dty
                                       w->list[i].origin[0]->entry->rank >= 2};
         adopt(p, &w->list[i], dtype, at);
         at += 2 * (size_t)p->n * dtype_size(dtype);
+        p++;
     }
     return GDN_OK;
 }

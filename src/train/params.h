@@ -21,7 +21,8 @@ struct params {
     void *memory;
 };
 
-/* dtype: DTYPE_F32, or DTYPE_F64 for the reference device. */
+/* Quantised weights are no parameters: they stay as they are, and gradients pass through them.
+ * dtype: DTYPE_F32, or DTYPE_F64 for the reference device. */
 enum gdn_status params_open(struct params *params, struct weights *weights, enum dtype dtype,
                             struct gdn_error *err);
 void params_close(struct params *params);

@@ -1,0 +1,176 @@
+/* weights_quant.c: which weights are quantised, and their rows made in parallel.
+ *
+ * Projections, experts, embedding and head are: their bytes are what a token costs. What stays as it
+ * is costs little and decides much: routers and gates (write strength, decay), the low ranks a decay
+ * goes through, and the expansion of latent attention, which is read as columns too. Embedding and
+ * head are q8 under q4 as well. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/weights.h"
+#include "tensor/quant.h"
+
+enum { PIECE_BYTES = 8 << 20 };
+
+static const char *const kept[] = {
+    /* gates of the delta rule */
+    "linear_attn.in_proj_a.weight", "linear_attn.in_proj_b.weight", "linear_attn.in_proj_ba.weight",
+    "linear_attn.a_proj.weight", "linear_attn.b_proj.weight", "self_attn.b_proj.weight",
+    /* low ranks */
+    ".f_a_proj.weight", ".f_b_proj.weight", ".g_a_proj.weight", ".g_b_proj.weight",
+    /* routers, the gate of a shared expert */
+    "mlp.gate.weight", "block_sparse_moe.gate.weight", "shared_expert_gate.weight",
+    /* latent attention */
+    ".kv_b_proj.weight", ".embed_q.weight", ".unembed_out.weight"};
+
+static bool ends_with(const char *name, const char *end)
+{
+    const size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+static bool is_kept(const char *name)
+{
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        if (ends_with(name, kept[i])) return true;
+    return false;
+}
+
+enum dtype weight_quantised(const struct weights *w, const struct weight *weight, enum dtype dtype)
+{
+    const struct tensor *t = &weight->tensor;
+    if (weight->small || t->rank < 2 || tensor_width(t) < QUANT_BLOCK || is_kept(weight->name))
+        return t->dtype;
+    const bool ends = t == w->embed || t == w->head.part[0].w;
+    return ends ? DTYPE_Q8 : dtype;
+}
+
+enum dtype weights_quant(const struct weights *w)
+{
+    enum dtype found = DTYPE_COUNT;
+    for (int32_t i = 0; i < w->count; i++) {
+        const enum dtype dtype = w->list[i].tensor.dtype;
+        if (dtype == DTYPE_Q4 || (dtype == DTYPE_Q8 && found == DTYPE_COUNT)) found = dtype;
+    }
+    return found;
+}
+
+/* ---- rows --------------------------------------------------------------------------------------- */
+
+struct making {
+    const struct tensor *from;
+    enum dtype dtype;
+    int64_t first;
+    float *room;
+    char *to;
+    int64_t *bad; /* [threads] a row that does not fit, or -1 */
+};
+
+static void load(float *to, const struct tensor *t, int64_t row)
+{
+    const int64_t K = tensor_width(t);
+    const uint16_t *half = tensor_at(t, row * K);
+    if (t->dtype == DTYPE_BF16)
+        for (int64_t k = 0; k < K; k++) to[k] = bf16_to_f32(half[k]);
+    else if (t->dtype == DTYPE_F16)
+        for (int64_t k = 0; k < K; k++) to[k] = f16_to_f32(half[k]);
+    else
+        memcpy(to, half, (size_t)K * sizeof *to);
+}
+
+static void make_some(void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct making *m = context;
+    const int64_t K = tensor_width(m->from), bytes = quant_row_bytes(m->dtype, K);
+    float *row = m->room + thread * K;
+    for (int64_t i = begin; i < end; i++) {
+        load(row, m->from, m->first + i);
+        if (!quant_store(m->to + i * bytes, m->dtype, row, K)) m->bad[thread] = m->first + i;
+    }
+}
+
+enum gdn_status weight_make_rows(const struct weight *weight, enum dtype dtype, int64_t begin,
+                                 int64_t end, struct pool *pool, float *room, void *to,
+                                 struct gdn_error *err)
+{
+    enum { THREADS = 1024 };
+    int64_t bad[THREADS];
+    struct making m = {&weight->tensor, dtype, begin, room, to, bad};
+    const int threads = pool ? pool_threads(pool) : 1;
+    if (threads > THREADS) pool = NULL;
+    for (int i = 0; i < THREADS; i++) bad[i] = -1;
+    pool_run(pool, end - begin, 16, make_some, &m);
+    for (int i = 0; i < THREADS; i++)
+        if (bad[i] >= 0)
+            return error_set(err, GDN_ERR_INPUT, "%s: tensor %s: row %lld holds a number that is "
+                             "not finite or too large for %s",
+                             st_path_tail(weight->origin[0]->file->path), weight->name,
+                             (long long)bad[i], dtype_name(dtype));
+    return GDN_OK;
+}
+
+/* ---- the model ---------------------------------------------------------------------------------- */
+
+static enum gdn_status quantise(struct weights *w, struct weight *weight, enum dtype dtype,
+                                struct pool *pool, float *room, struct gdn_error *err)
+{
+    const struct tensor from = weight->tensor;
+    const struct shard_tensor *origin = weight->origin[0];
+    const int64_t K = tensor_width(&from), rows = tensor_elements(&from) / K;
+    const int64_t bytes = quant_row_bytes(dtype, K), each = K * (int64_t)dtype_size(from.dtype);
+    const int64_t some = 1 + PIECE_BYTES / each;
+    char *made = mem_take_dirty((size_t)(rows * bytes));
+    if (!made)
+        return error_set(err, GDN_ERR_MEMORY, "no memory for tensor %s (%lld bytes)", weight->name,
+                         (long long)(rows * bytes));
+    for (int64_t at = 0; at < rows; at += some) {
+        const int64_t end = at + some < rows ? at + some : rows;
+        const enum gdn_status status = weight_make_rows(weight, dtype, at, end, pool, room,
+                                                        made + at * bytes, err);
+        file_map_forget(&origin->file->map, tensor_at(&from, at * K), (size_t)((end - at) * each));
+        if (status == GDN_OK) continue;
+        mem_give(made);
+        return status;
+    }
+    if (weight->copy)
+        w->copied_bytes -= (int64_t)origin->entry->bytes;
+    else
+        w->file_bytes -= (int64_t)origin->entry->bytes;
+    mem_give(weight->copy);
+    weight->copy = made;
+    weight->tensor = tensor_over(made, dtype, from.rank, from.dim);
+    w->copied_bytes += rows * bytes;
+    return GDN_OK;
+}
+
+static enum gdn_status check_stored(const struct weights *w, const struct weight *weight,
+                                    enum dtype dtype, struct gdn_error *err)
+{
+    const enum dtype found = weight->tensor.dtype;
+    if (!dtype_quantised(found) || found == weight_quantised(w, weight, dtype)) return GDN_OK;
+    return error_set(err, GDN_ERR_INPUT, "%s: tensor %s: found %s, need f32, bf16 or f16 to make "
+                     "%s of it", st_path_tail(weight->origin[0]->file->path), weight->name,
+                     dtype_name(found), dtype_name(dtype));
+}
+
+enum gdn_status weights_quantise(struct weights *w, enum dtype dtype, struct pool *pool,
+                                 struct gdn_error *err)
+{
+    int64_t widest = 0;
+    for (int32_t i = 0; i < w->count; i++) {
+        const struct tensor *t = &w->list[i].tensor;
+        TRY(check_stored(w, &w->list[i], dtype, err));
+        if (tensor_width(t) > widest) widest = tensor_width(t);
+    }
+    const int threads = pool ? pool_threads(pool) : 1;
+    float *room = mem_take_array((size_t)threads * (size_t)widest, sizeof *room);
+    if (!room) return error_set(err, GDN_ERR_MEMORY, "no memory for a row for each thread");
+    enum gdn_status status = GDN_OK;
+    for (int32_t i = 0; status == GDN_OK && i < w->count; i++) {
+        struct weight *weight = &w->list[i];
+        const enum dtype to = weight_quantised(w, weight, dtype);
+        if (to != weight->tensor.dtype) status = quantise(w, weight, to, pool, room, err);
+    }
+    mem_give(room);
+    return status;
+}
