@@ -42,10 +42,11 @@ static bool begins(const char *name, const char *with)
     return strncmp(name, with, strlen(with)) == 0;
 }
 
-/* A head of its own that a tied model leaves alone: with any ending of a quantised one. */
 static bool is_head(const char *name)
 {
-    return begins(name, "lm_head.weight") || begins(name, "language_model.lm_head.weight");
+    static const char *const known[] = {"lm_head.weight", "lm_head.weight.q8"};
+    if (begins(name, "language_model.")) name += strlen("language_model.");
+    return strcmp(name, known[0]) == 0 || strcmp(name, known[1]) == 0;
 }
 
 static bool is_mtp(const char *name)

@@ -91,7 +91,7 @@ struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct te
 {
     SHAPE_CHECK(pass, x->rank == 2 && x->dim[1] == w->K, "op_linear: x has %lld columns, the weight %lld",
               (long long)x->dim[1], (long long)w->K);
-    struct linear_args a = {.x = x, .w = w};
+    struct linear_args a = {.x = x, .w = w, .fast = pass->fast};
     a.y = pass_tensor(pass, dtype, 2, (int64_t[]){x->dim[0], w->N});
     pass_run(pass, OP_LINEAR, &a, linear_learns(w));
     return a.y;

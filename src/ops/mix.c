@@ -266,7 +266,8 @@ struct tensor *op_moe(struct pass *pass, const struct route_weight *w,
                 (long long)w->logits.N, experts->count);
     r.weight = pass_tensor(pass, wide, 2, (int64_t[]){T, w->best});
     pass_run(pass, OP_ROUTE, &r, false);
-    struct experts_args a = {.x = x, .weight = r.weight, .ids = ids->data, .experts = experts};
+    struct experts_args a = {.x = x, .weight = r.weight, .ids = ids->data, .experts = experts,
+                             .fast = pass->fast};
     a.y = pass_tensor(pass, pass->compute, 2, x->dim);
     pass_run(pass, OP_EXPERTS, &a, experts_learn(experts));
     return a.y;

@@ -115,7 +115,7 @@ struct kv_pages {
 
 /* Rows from, from + 1, .. of w (any axes before the last are seen as rows) make columns row, .. */
 struct linear_part {
-    struct tensor *w; /* [.., K], row-major: f32, bf16, f16 (f64 on the reference device) */
+    struct tensor *w; /* [.., K], row-major: f32, bf16, f16, q8, q4 (f64 on the reference device) */
     int64_t from, rows, row;
 };
 
@@ -174,6 +174,7 @@ struct linear_args {
     struct tensor *x; /* [T, K], rows may be strided */
     struct tensor *y; /* [T, N] */
     const struct linear *w;
+    bool fast; /* a few rows may meet quantised weights as int8 */
 };
 
 struct delta_mix_args {
@@ -225,6 +226,7 @@ struct experts_args {
     struct tensor *y;          /* [T, D] */
     const int32_t *ids;        /* [T, best] */
     const struct experts *experts;
+    bool fast; /* as in linear_args */
 };
 
 /* Per row of logits, the `best` largest of the first `vocab` entries, largest first (ties: lower

@@ -4,7 +4,7 @@
  * order of its choices, whatever order the experts ran in, so its results wait, one for each choice,
  * until all experts are through. Backward goes expert by expert through the device's own linear and
  * glu, which have the same bits. */
-#include "kernels/cpu/linear.h"
+#include "kernels/cpu/quant.h"
 
 /* A visit: row t at its j-th choice. */
 struct visits {
@@ -94,9 +94,9 @@ static void run_expert(struct visits *v, int64_t e, struct expert *x)
     if (rows == 0) return;
     x->gate = columns(&x->gate_up, 0, v->I);
     x->up = columns(&x->gate_up, v->I, v->I);
-    x->in = (struct linear_args){&x->x, &x->gate_up, &v->a->experts->gate_up[e]};
+    x->in = (struct linear_args){.x = &x->x, .y = &x->gate_up, .w = &v->a->experts->gate_up[e]};
     x->glu = (struct glu_args){&x->gate, &x->up, &x->h, ACT_SILU};
-    x->out = (struct linear_args){&x->h, &x->z, &v->a->experts->down[e]};
+    x->out = (struct linear_args){.x = &x->h, .y = &x->z, .w = &v->a->experts->down[e]};
     for (int64_t r = 0; r < rows; r++)
         cpu_load_row(v->x + r * v->K, cpu_row(v->a->x, x->visit[r] / v->best), v->a->x->dtype,
                      v->K);
@@ -152,6 +152,13 @@ static int64_t list_products(const struct visits *v, struct product *list, const
     return count;
 }
 
+static bool run_list(product_kernel *run, struct visits *v, const struct product *list,
+                     int64_t count)
+{
+    return v->a->fast ? quant_products(run, v->device, v->scratch, list, count)
+                      : run(v->device, v->scratch, list, count);
+}
+
 /* Rows in the order of their experts; what each makes of them, in the order of visits again. */
 static bool run_experts(product_kernel *run, struct visits *v, float *all)
 {
@@ -166,7 +173,7 @@ static bool run_experts(product_kernel *run, struct visits *v, float *all)
         x[i] = cpu_row(v->a->x, v->order[i] / v->best), y[i] = gate_up + i * 2 * I;
     struct product rows = {.x = x, .y = y, .x_type = v->a->x->dtype, .y_type = DTYPE_F32};
     int64_t count = list_products(v, list, v->a->experts->gate_up, &rows);
-    if (!run(v->device, v->scratch, list, count)) return false;
+    if (!run_list(run, v, list, count)) return false;
 
     struct tensor both = matrix(gate_up, n, 2 * I), to = matrix(h, n, I);
     struct tensor gate = columns(&both, 0, I), up = columns(&both, I, I);
@@ -175,7 +182,7 @@ static bool run_experts(product_kernel *run, struct visits *v, float *all)
     for (int64_t i = 0; i < n; i++) x[i] = h + i * I, y[i] = all + v->order[i] * v->K;
     rows.x_type = DTYPE_F32;
     count = list_products(v, list, v->a->experts->down, &rows);
-    return run(v->device, v->scratch, list, count);
+    return run_list(run, v, list, count);
 }
 
 void experts_forward_with(product_kernel *run, struct device *device, struct arena *scratch,

@@ -1,6 +1,6 @@
 /* linear.c: y = x W^T, rows block by block through the product of linear.h, and that product for any
  * machine. Truth: kernels/ref/linear.c. */
-#include "kernels/cpu/linear.h"
+#include "kernels/cpu/quant.h"
 
 #include "kernels/cpu/vec_portable.h"
 #define CPU_NAME(name) name
@@ -20,6 +20,8 @@ void linear_forward_with(product_kernel *run, struct device *device, struct aren
         p.rows = T - t < MOST_ROWS ? T - t : MOST_ROWS;
         for (int64_t r = 0; r < p.rows; r++)
             x[r] = cpu_row(args->x, t + r), y[r] = cpu_row(args->y, t + r);
-        if (!run(device, scratch, &p, 1)) return;
+        const bool room = args->fast ? quant_products(run, device, scratch, &p, 1)
+                                     : run(device, scratch, &p, 1);
+        if (!room) return;
     }
 }

@@ -1,0 +1,87 @@
+/* quant_avx2.c: the int8 products of quant.h for AVX2.
+ *
+ * There is no product of signed bytes: |code| times x' with the code's sign is one, and no pair of
+ * them leaves 16 bits (2 x 128 x 127). Codes of 4 bits are unsigned as they are. */
+#include <immintrin.h>
+
+#include "kernels/cpu/quant.h"
+
+static inline __m256i load32(const void *at) { return _mm256_loadu_si256(at); }
+
+/* Sums of four neighbours each. */
+static inline __m256i sums4(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+/* A block's 32 codes: lane l has the sum of products 4l .. 4l + 3. */
+static inline __m256i dot_q8(const uint8_t *code, const int8_t *x)
+{
+    const __m256i w = load32(code);
+    return sums4(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(load32(x), w)));
+}
+
+/* Two blocks (or one and nothing): lanes 0..3 are of the first. */
+static inline __m256i dot_q4(const uint8_t *code, bool two, const int8_t *x)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i w = two ? load32(code) : _mm256_zextsi128_si256(_mm_loadu_si128((const void *)code));
+    const __m256i a = _mm256_maddubs_epi16(_mm256_and_si256(w, low), load32(x));
+    const __m256i b = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low),
+                                           load32(x + 64));
+    return sums4(_mm256_add_epi16(a, b));
+}
+
+static inline float sum8(__m256 v)
+{
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* to[8] = eight f16 from b on, those behind the last as 0, times eight floats. */
+static inline __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, const float *x)
+{
+    uint8_t room[16] = {0};
+    const uint8_t *at = f16 + 2 * b;
+    if (blocks - b < 8) at = memcpy(room, at, (size_t)(blocks - b) * 2);
+    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)), _mm256_loadu_ps(x + b));
+}
+
+static float row_q8(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t b = 0; b < blocks; b += 8) {
+        float scale[8];
+        _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
+        for (int64_t i = b; i < b + 8 && i < blocks; i++) {
+            const __m256i dot = dot_q8(w->code + 32 * i, x->code + 32 * i);
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcast_ss(&scale[i - b]), sum);
+        }
+    }
+    return sum8(sum);
+}
+
+static float row_q4(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t b = 0; b < blocks; b += 8) {
+        float scale[8];
+        _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
+        sum = _mm256_add_ps(sum, scales8(w->minimum, b, blocks, x->sum));
+        for (int64_t i = b; i < b + 8 && i < blocks; i += 2) {
+            const int8_t *codes = x->code + i / 4 * 128 + i % 4 * 16;
+            const __m256i dot = dot_q4(w->code + 16 * i, i + 1 < blocks, codes);
+            const __m256 two = _mm256_set_m128(_mm_broadcast_ss(&scale[i - b + 1]),
+                                               _mm_broadcast_ss(&scale[i - b]));
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), two, sum);
+        }
+    }
+    return sum8(sum);
+}
+
+void quant_dot_avx2(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
+                    int64_t blocks, const struct quant_x *x)
+{
+    for (int r = 0; r < QUANT_ROWS; r++) {
+        const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
+        y[r] = dtype == DTYPE_Q8 ? row_q8(&w, blocks, x) : row_q4(&w, blocks, x);
+    }
+}

@@ -1,0 +1,99 @@
+/* quant_vnni.c: the int8 products of quant.h for AVX-512 with VNNI.
+ *
+ * vpdpbusd multiplies unsigned by signed bytes. Codes of 8 bits are made unsigned by adding 128; what
+ * that adds to a sum is in x->less, where the sum begins. The scales of 16 blocks are converted at
+ * once and spread to the lanes of each register of codes (2 blocks of q8, 4 of q4).
+ *
+ * The four rows of weights are four streams; each is one after another in memory, and what lies one
+ * group of rows ahead is asked for early. */
+#include <immintrin.h>
+
+#include "kernels/cpu/quant.h"
+
+/* Lane l of register p of a group of 16 blocks takes scale[spread[p][l]]. */
+#define EIGHT(b) b, b, b, b, b, b, b, b
+#define FOUR(b) b, b, b, b
+static const int32_t spread_q8[8][16] = {
+    {EIGHT(0), EIGHT(1)}, {EIGHT(2), EIGHT(3)},   {EIGHT(4), EIGHT(5)},   {EIGHT(6), EIGHT(7)},
+    {EIGHT(8), EIGHT(9)}, {EIGHT(10), EIGHT(11)}, {EIGHT(12), EIGHT(13)}, {EIGHT(14), EIGHT(15)}};
+static const int32_t spread_q4[4][16] = {{FOUR(0), FOUR(1), FOUR(2), FOUR(3)},
+                                         {FOUR(4), FOUR(5), FOUR(6), FOUR(7)},
+                                         {FOUR(8), FOUR(9), FOUR(10), FOUR(11)},
+                                         {FOUR(12), FOUR(13), FOUR(14), FOUR(15)}};
+
+/* 64 bytes, of which `left` are there. */
+static inline __m512i load64(const uint8_t *at, int64_t left)
+{
+    if (left >= 64) return _mm512_loadu_si512(at);
+    return _mm512_maskz_loadu_epi8(left > 0 ? ((__mmask64)1 << left) - 1 : 0, at);
+}
+
+/* 16 f16, of which `left` are there. */
+static inline __m512 load_f16(const uint8_t *at, int64_t left)
+{
+    const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
+}
+
+static inline __m512 add_scaled(__m512 sum, __m512i dot, const int32_t *spread, __m512 scale)
+{
+    const __m512 each = _mm512_permutexvar_ps(_mm512_loadu_si512(spread), scale);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), each, sum);
+}
+
+/* 16 blocks of a row, of which `left` are there: a constant where all are. */
+static inline __attribute__((always_inline)) __m512
+group_q8(__m512 sum, const struct quant_row *w, int64_t b, int64_t left, const struct quant_x *x)
+{
+    const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
+                                       _mm512_loadu_ps(x->scale + b));
+    const uint8_t *code = w->code + 32 * b;
+    const __m512i shift = _mm512_set1_epi8(-128);
+    for (int p = 0; p < 8 && 2 * p < left; p++) {
+        const __m512i unsign = _mm512_xor_si512(load64(code + 64 * p, 32 * left - 64 * p), shift);
+        const __m512i dot = _mm512_dpbusd_epi32(_mm512_loadu_si512(x->less + 8 * b + 16 * p),
+                                                unsign, _mm512_loadu_si512(x->code + 32 * b + 64 * p));
+        sum = add_scaled(sum, dot, spread_q8[p], scale);
+    }
+    return sum;
+}
+
+static inline __attribute__((always_inline)) __m512
+group_q4(__m512 sum, const struct quant_row *w, int64_t b, int64_t left, const struct quant_x *x)
+{
+    const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
+                                       _mm512_loadu_ps(x->scale + b));
+    const uint8_t *code = w->code + 16 * b;
+    const __m512i low = _mm512_set1_epi8(15);
+    sum = _mm512_fmadd_ps(load_f16(w->minimum + 2 * b, left), _mm512_loadu_ps(x->sum + b), sum);
+    for (int p = 0; p < 4 && 4 * p < left; p++) {
+        const __m512i both = load64(code + 64 * p, 16 * left - 64 * p);
+        const int8_t *at = x->code + 32 * b + 128 * p;
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(both, low),
+                                          _mm512_loadu_si512(at));
+        dot = _mm512_dpbusd_epi32(dot, _mm512_and_si512(_mm512_srli_epi16(both, 4), low),
+                                  _mm512_loadu_si512(at + 64));
+        sum = add_scaled(sum, dot, spread_q4[p], scale);
+    }
+    return sum;
+}
+
+void quant_dot_vnni(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
+                    int64_t blocks, const struct quant_x *x)
+{
+    struct quant_row w[QUANT_ROWS];
+    __m512 sum[QUANT_ROWS];
+    for (int r = 0; r < QUANT_ROWS; r++) {
+        w[r] = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
+        sum[r] = _mm512_setzero_ps();
+    }
+    int64_t b = 0;
+    for (; b + QUANT_SCALES <= blocks; b += QUANT_SCALES)
+        for (int r = 0; r < QUANT_ROWS; r++)
+            sum[r] = dtype == DTYPE_Q8 ? group_q8(sum[r], &w[r], b, QUANT_SCALES, x)
+                                       : group_q4(sum[r], &w[r], b, QUANT_SCALES, x);
+    for (int r = 0; b < blocks && r < QUANT_ROWS; r++)
+        sum[r] = dtype == DTYPE_Q8 ? group_q8(sum[r], &w[r], b, blocks - b, x)
+                                   : group_q4(sum[r], &w[r], b, blocks - b, x);
+    for (int r = 0; r < QUANT_ROWS; r++) y[r] = _mm512_reduce_add_ps(sum[r]);
+}
