@@ -31,7 +31,7 @@ static uint16_t f16_below(float x)
 
 static void put_f16(uint8_t *array, int64_t i, uint16_t h) { memcpy(array + 2 * i, &h, sizeof h); }
 
-/* Codes of |x| <= 128 scale: 1.5 * 2^23 leaves no bits behind the point, to nearest. */
+/* The nearest whole numbers to x / scale, below 2^22: 1.5 * 2^23 leaves no bits behind the point. */
 static void make_codes(int32_t *code, const float *x, float less, float scale)
 {
     const float shift = 0x1.8p23f, over = scale > 0 ? scale : 1;
@@ -39,31 +39,49 @@ static void make_codes(int32_t *code, const float *x, float less, float scale)
         code[i] = (int32_t)(((x[i] - less) / over + shift) - shift);
 }
 
+struct range {
+    float low, high;
+};
+
+/* Eight at a time, so that the compiler does them together. */
+static struct range range_of(const float *x)
+{
+    float low[8], high[8];
+    memcpy(low, x, sizeof low);
+    memcpy(high, x, sizeof high);
+    for (int i = 8; i < QUANT_BLOCK; i += 8)
+        for (int l = 0; l < 8; l++) {
+            low[l] = x[i + l] < low[l] ? x[i + l] : low[l];
+            high[l] = x[i + l] > high[l] ? x[i + l] : high[l];
+        }
+    struct range all = {low[0], high[0]};
+    for (int l = 1; l < 8; l++) {
+        all.low = low[l] < all.low ? low[l] : all.low;
+        all.high = high[l] > all.high ? high[l] : all.high;
+    }
+    return all;
+}
+
 static void store_q8(uint8_t *code, uint8_t *scales, int64_t b, const float *x)
 {
-    float most = 0;
+    const struct range all = range_of(x);
+    const uint16_t scale = f16_above((all.high > -all.low ? all.high : -all.low) / 127);
     int32_t q[QUANT_BLOCK];
-    for (int i = 0; i < QUANT_BLOCK; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    const uint16_t scale = f16_above(most / 127);
-    put_f16(scales, b, scale);
     make_codes(q, x, 0, f16_to_f32(scale));
+    put_f16(scales, b, scale);
     for (int i = 0; i < QUANT_BLOCK; i++) code[32 * b + i] = (uint8_t)q[i];
 }
 
 static void store_q4(uint8_t *code, uint8_t *scales, uint8_t *minima, int64_t b, const float *x)
 {
-    float low = x[0], high = x[0];
-    int32_t q[QUANT_BLOCK];
-    for (int i = 1; i < QUANT_BLOCK; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    const uint16_t minimum = f16_below(low);
+    const struct range all = range_of(x);
+    const uint16_t minimum = f16_below(all.low);
     const float least = f16_to_f32(minimum);
-    const uint16_t scale = f16_above((high - least) / 15);
+    const uint16_t scale = f16_above((all.high - least) / 15);
+    int32_t q[QUANT_BLOCK];
+    make_codes(q, x, least, f16_to_f32(scale));
     put_f16(minima, b, minimum);
     put_f16(scales, b, scale);
-    make_codes(q, x, least, f16_to_f32(scale));
     for (int i = 0; i < 16; i++) code[16 * b + i] = (uint8_t)(q[i] | q[i + 16] << 4);
 }
 
@@ -82,11 +100,14 @@ bool quant_store(void *row, enum dtype dtype, const float *x, int64_t K)
     const int64_t B = quant_blocks(K);
     uint8_t *code = row, *scales = code + B * (dtype == DTYPE_Q8 ? 32 : 16);
     for (int64_t b = 0; b < B; b++) {
-        float block[QUANT_BLOCK];
         const int64_t k = b * QUANT_BLOCK, n = K - k < QUANT_BLOCK ? K - k : QUANT_BLOCK;
-        memcpy(block, x + k, (size_t)n * sizeof *block);
-        /* The tail repeats the last number: it widens no range. */
-        for (int64_t i = n; i < QUANT_BLOCK; i++) block[i] = x[K - 1];
+        float tail[QUANT_BLOCK];
+        const float *block = x + k;
+        if (n < QUANT_BLOCK) { /* the tail repeats the last number: it widens no range */
+            memcpy(tail, x + k, (size_t)n * sizeof *tail);
+            for (int64_t i = n; i < QUANT_BLOCK; i++) tail[i] = x[K - 1];
+            block = tail;
+        }
         if (dtype == DTYPE_Q8)
             store_q8(code, scales, b, block);
         else

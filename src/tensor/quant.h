@@ -47,7 +47,7 @@ static inline float quant_f16(const uint8_t *array, int64_t i)
     return f16_to_f32(h);
 }
 
-/* The 32 values of block b as f32. Plain loops: the compiler makes vectors of them for each ISA. */
+/* The 32 values of block b before they are rounded to bf16. */
 static inline void quant_block(float *restrict to, const struct quant_row *row, enum dtype dtype,
                                int64_t b)
 {

@@ -8,12 +8,24 @@
 static inline void panel_quantised(float *to, int64_t stride, enum dtype type, const void *row,
                                    int64_t K)
 {
-    for (int64_t k = 0; k < K; k += QUANT_BLOCK, to += 2 * stride) {
-        float block[QUANT_BLOCK] = {0};
-        quant_load_f32(block, row, type, K, k, K - k < QUANT_BLOCK ? K - k : QUANT_BLOCK);
-        memcpy(to, block, 16 * sizeof *to);
-        if (K - k > 16) memcpy(to + stride, block + 16, 16 * sizeof *to);
+    const struct quant_row w = quant_row_at(row, type, K);
+    const int64_t steps = (K + 15) / 16;
+    for (int64_t s = 0; s < steps; s++, to += stride) {
+        const int64_t b = s / 2, half = s % 2;
+        const vf scale = vf_set1(quant_f16(w.scale, b));
+        if (type == DTYPE_Q8) {
+            for (int64_t l = 0; l < 16; l += VL)
+                vf_store(to + l, vf_round_bf16(vf_mul(scale, vf_load_i8(w.code + 16 * s + l))));
+        } else {
+            const vf minimum = vf_set1(quant_f16(w.minimum, b));
+            for (int64_t l = 0; l < 16; l += VL) {
+                const uint8_t *code = w.code + 16 * b + l;
+                const vf x = half ? vf_load_u4(code, 4) : vf_load_u4(code, 0);
+                vf_store(to + l, vf_round_bf16(vf_fma(scale, x, minimum)));
+            }
+        }
     }
+    if (K % 16) memset(to - stride + K % 16, 0, (size_t)(16 - K % 16) * sizeof *to);
 }
 
 /* Sixteen by sixteen, elements k .. k + count - 1 of a row go to `to`, `to + stride`, ..; the last

@@ -33,6 +33,16 @@ VF_INLINE vf vf_load_f16(const uint16_t *from)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
 }
+/* Signed bytes; bits `shift` .. `shift` + 3 of bytes. */
+VF_INLINE vf vf_load_i8(const uint8_t *from)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(from)));
+}
+VF_INLINE vf vf_load_u4(const uint8_t *from, int shift)
+{
+    const __m256i wide = _mm256_srli_epi32(_mm256_cvtepu8_epi32(_mm_loadu_si64(from)), shift);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(15)));
+}
 
 /* To bf16 (nearest, ties to even, a NaN stays one) and back. */
 VF_INLINE vf vf_round_bf16(vf x)

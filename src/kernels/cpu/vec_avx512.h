@@ -33,6 +33,18 @@ VF_INLINE vf vf_load_f16(const uint16_t *from)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
 }
+/* Signed bytes; bits `shift` .. `shift` + 3 of bytes. */
+VF_INLINE vf vf_load_i8(const uint8_t *from)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)from);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+VF_INLINE vf vf_load_u4(const uint8_t *from, unsigned shift)
+{
+    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
+    const __m512i code = _mm512_and_si512(_mm512_srli_epi32(wide, shift), _mm512_set1_epi32(15));
+    return _mm512_cvtepi32_ps(code);
+}
 
 /* To bf16 (nearest, ties to even, a NaN stays one) and back. */
 VF_INLINE vf vf_round_bf16(vf x)

@@ -59,6 +59,16 @@ VF_INLINE vf vf_load_f16(const uint16_t *from)
     return (vf){f16_to_f32(from[0]), f16_to_f32(from[1]), f16_to_f32(from[2]),
                 f16_to_f32(from[3])};
 }
+/* Signed bytes; bits `shift` .. `shift` + 3 of bytes. */
+VF_INLINE vf vf_load_i8(const uint8_t *from)
+{
+    return (vf){(int8_t)from[0], (int8_t)from[1], (int8_t)from[2], (int8_t)from[3]};
+}
+VF_INLINE vf vf_load_u4(const uint8_t *from, int shift)
+{
+    return (vf){(float)(from[0] >> shift & 15), (float)(from[1] >> shift & 15),
+                (float)(from[2] >> shift & 15), (float)(from[3] >> shift & 15)};
+}
 VF_INLINE void vf_store_bf16(uint16_t *to, vf x)
 {
     const vf_word32 u = (vf_word32)x, one = {1, 1, 1, 1}, nan = (vf_word32)(x != x);
