@@ -2,7 +2,8 @@
  *
  * Weights take turns, so that no cache holds them. Beside the products of many rows stands the rate of
  * multiply-adds in registers (of tiles, where there are any), beside those of few rows a plain read of
- * the same weights by the same threads; both are measured in turn with the work. `of it` is the share
+ * the same weights by the same threads; both are measured in turn with the work. Quantised weights are
+ * those of fast mode. `of it` is the share
  * of that roof; the bars are those of bf16 on one thread of an AMX Xeon, in us, or for few rows as a
  * share.
  *
@@ -18,6 +19,7 @@
 #include "bench.h"
 #include "kernels/cpu/tile.h"
 #include "tensor/device.h"
+#include "tensor/quant.h"
 
 struct work {
     const char *name;
@@ -40,6 +42,13 @@ static const struct work works[] = {
     {"1 wide f32", 1, 1024, 7168, 210, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0},
     {"4 wide", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
     {"16 wide", 16, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
+    {"512 up q8", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
+    {"512 up q4", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
+    {"1 wide q8", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
+    {"1 wide q4", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
+    {"1 deep q4", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
+    {"4 wide q8", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
+    {"15 wide q8", 15, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
 };
 
 struct stage {
@@ -52,17 +61,31 @@ struct stage {
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
+static size_t matrix_bytes(enum dtype dtype, int64_t rows, int64_t width)
+{
+    const int64_t row = dtype_quantised(dtype) ? quant_row_bytes(dtype, width)
+                                               : width * (int64_t)dtype_size(dtype);
+    return (size_t)(rows * row);
+}
+
 static struct tensor matrix(struct arena *arena, enum dtype dtype, int64_t rows, int64_t width)
 {
     struct tensor t = tensor_over(NULL, dtype, 2, (int64_t[]){rows, width});
-    t.data = bench_must(arena_take(arena, (size_t)(rows * width) * dtype_size(dtype)));
+    t.data = bench_must(arena_take(arena, matrix_bytes(dtype, rows, width)));
     return t;
 }
 
 static void fill(const struct tensor *t)
 {
+    enum { WIDEST = 4096 };
     struct rng rng = {.seed = 7};
-    const int64_t n = tensor_elements(t);
+    const int64_t n = tensor_elements(t), width = tensor_width(t);
+    float row[WIDEST];
+    for (int64_t i = 0; dtype_quantised(t->dtype) && i < t->dim[0]; i++) {
+        for (int64_t k = 0; k < width && k < WIDEST; k++) row[k] = (float)rng_normal(&rng);
+        quant_store(tensor_at(t, i * t->stride[0]), t->dtype, row, width);
+    }
+    if (dtype_quantised(t->dtype)) return;
     for (int64_t i = 0; i < n; i++) {
         const float x = (float)rng_normal(&rng);
         if (t->dtype == DTYPE_F32)
@@ -74,7 +97,7 @@ static void fill(const struct tensor *t)
 
 static void stage_open(struct stage *s, const struct work *w, uint32_t mask, int threads)
 {
-    const size_t each = (size_t)w->N * (size_t)w->K * dtype_size(w->w);
+    const size_t each = matrix_bytes(w->w, w->N, w->K);
     *s = (struct stage){.w = w, .device = bench_must(device_open("cpu", threads, mask, NULL))};
     bench_check(arena_open(&s->data, (size_t)w->copies * (each + 64) + ((size_t)1 << 26)) &&
                     arena_open(&s->scratch, (size_t)1 << 28), "no memory");
@@ -104,7 +127,8 @@ static void multiply(struct stage *s)
 {
     struct linear_part part = {.w = &s->weight[s->turn], .rows = s->w->N};
     const struct linear w = {.N = s->w->N, .K = s->w->K, .parts = 1, .part = &part};
-    const struct linear_args a = {.x = &s->x, .y = &s->y, .w = &w};
+    const struct linear_args a = {.x = &s->x, .y = &s->y, .w = &w,
+                                  .fast = dtype_quantised(s->w->w)};
     s->device->forward[OP_LINEAR](s->device, &s->scratch, &a);
     arena_reset(&s->scratch);
     s->turn = (s->turn + 1) % s->w->copies;
@@ -146,7 +170,7 @@ static void read_share(void *context, int64_t begin, int64_t end, int thread)
 
 static size_t weight_bytes(const struct work *w)
 {
-    return (size_t)w->N * (size_t)w->K * dtype_size(w->w);
+    return matrix_bytes(w->w, w->N, w->K);
 }
 
 static void round_of_reads(void *context)

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "harness/fill.h"
+#include "tensor/quant.h"
 
 #if HARNESS_SANITIZED && !defined(__SANITIZE_THREAD__)
 #include <sanitizer/asan_interface.h>
@@ -36,10 +37,18 @@ void tensor_lay(struct tensor *t, enum dtype dtype, int rank, const int64_t *dim
     t->stride[0] = (rank == 3 ? dim[1] * t->stride[1] : dim[1]) + 5;
 }
 
-/* Offset of an element, counted in order, from element 0. */
+/* What a row takes, in what strides count. */
+static int64_t row_units(const struct tensor *t)
+{
+    const int64_t width = tensor_width(t);
+    return dtype_quantised(t->dtype) ? quant_row_bytes(t->dtype, width) : width;
+}
+
+/* Offset of an element, counted in order, from element 0; of a quantised tensor of its row. */
 static int64_t offset_of(const struct tensor *t, int64_t element)
 {
     int64_t offset = 0;
+    if (dtype_quantised(t->dtype)) element -= element % tensor_width(t);
     for (int i = t->rank - 1; i >= 0; i--) {
         offset += element % t->dim[i] * t->stride[i];
         element /= t->dim[i];
@@ -51,11 +60,11 @@ bool box_open(struct box *box, struct device *device, const char *name, enum rol
               const struct tensor *t, int shift)
 {
     const size_t size = dtype_size(t->dtype);
-    const int64_t n = tensor_elements(t);
+    const int64_t n = tensor_elements(t), last = n > 0 ? n - tensor_width(t) : 0;
     *box = (struct box){.role = role, .t = *t, .device = device};
     snprintf(box->name, sizeof box->name, "%s", name);
     box->lead = CANARY + size * (size_t)shift;
-    box->bytes = box->lead + CANARY + size * (size_t)(n > 0 ? offset_of(t, n - 1) + 1 : 0);
+    box->bytes = box->lead + CANARY + size * (size_t)(n > 0 ? offset_of(t, last) + row_units(t) : 0);
     box->block = device->take(device, box->bytes);
     box->before = mem_take(box->bytes);
     box->after = mem_take(box->bytes);
@@ -95,6 +104,12 @@ void box_poke(struct box *box, int64_t element, double value)
 void box_set(struct box *box, const double *values)
 {
     const int64_t n = tensor_elements(&box->t);
+    if (dtype_quantised(box->t.dtype)) {
+        for (int64_t i = 0; i < n; i += tensor_width(&box->t))
+            quantised_write(element_in(box, box->before, i), box->t.dtype, values + i,
+                            tensor_width(&box->t));
+        return;
+    }
     for (int64_t i = 0; i < n; i++) box_poke(box, i, values[i]);
 }
 
@@ -174,11 +189,12 @@ void box_inspect(const struct box *box, struct verdict *v)
 {
     const int64_t n = tensor_elements(&box->t);
     const int64_t width = n > 0 ? box->t.dim[box->t.rank - 1] : 1;
-    const size_t run = dtype_size(box->t.dtype) * (size_t)width;
+    const int64_t units = n > 0 ? row_units(&box->t) : 1;
+    const size_t run = dtype_size(box->t.dtype) * (size_t)units;
     size_t cursor = 0;
     for (int64_t i = 0; i < n; i += width) {
         const size_t at = (size_t)(element_in(box, box->before, i) - box->before);
-        if (!outside_whole(box, cursor, at, v) || !run_held(box, i, width, v)) return;
+        if (!outside_whole(box, cursor, at, v) || !run_held(box, i, units, v)) return;
         cursor = at + run;
     }
     outside_whole(box, cursor, box->bytes, v);

@@ -43,7 +43,8 @@ void box_rows(struct box *box, int64_t rows);
 /* Strides with gaps between heads and rows (rank 2 and 3), otherwise dense. */
 void tensor_lay(struct tensor *t, enum dtype dtype, int rank, const int64_t *dim, bool window);
 
-/* Elements in order, to and from the bytes that the next call starts from. */
+/* Elements in order, to and from the bytes that the next call starts from. A quantised box, which only
+ * an input can be, is set as a whole. */
 void box_set(struct box *box, const double *values);
 void box_poke(struct box *box, int64_t element, double value);
 /* Elements in order, after the last call. */

@@ -2,7 +2,10 @@
 
 #include <math.h>
 
+#include "base/check.h"
+#include "base/memory.h"
 #include "base/rng.h"
+#include "tensor/quant.h"
 
 double number_read(const void *at, enum dtype dtype)
 {
@@ -47,6 +50,24 @@ double number_rounded(enum dtype dtype, double value)
     return number_read(&stored, dtype);
 }
 
+void quantised_write(void *at, enum dtype dtype, const double *row, int64_t width)
+{
+    float *x = mem_take_array((size_t)width + 1, sizeof *x);
+    GDN_CHECK(x, "no memory for a row");
+    for (int64_t i = 0; i < width; i++) x[i] = (float)row[i];
+    GDN_CHECK(quant_store(at, dtype, x, width), "a row that does not fit %s", dtype_name(dtype));
+    mem_give(x);
+}
+
+void quantised_settle(double *row, enum dtype dtype, int64_t width)
+{
+    void *at = mem_take((size_t)quant_row_bytes(dtype, width) + 1);
+    GDN_CHECK(at, "no memory for a row");
+    quantised_write(at, dtype, row, width);
+    for (int64_t i = 0; i < width; i++) row[i] = (double)quant_value(at, dtype, width, i);
+    mem_give(at);
+}
+
 static double draw(const struct filling *f, struct rng *rng)
 {
     static const double scale[REGIME_COUNT] = {1, 1e-20, 1e4, 0, 1e-40};
@@ -77,5 +98,6 @@ void fill_values(const struct filling *f, double *out, int64_t count, int64_t wi
         for (int64_t i = 0; i < count; i += width) make_unit(out + i, width, f->scale);
     if (f->dtype == DTYPE_F16) /* which holds nothing beyond */
         for (int64_t i = 0; i < count; i++) out[i] = fmax(-65504, fmin(65504, out[i]));
-    for (int64_t i = 0; i < count; i++) out[i] = number_rounded(f->dtype, out[i]);
+    const enum dtype round = dtype_quantised(f->dtype) ? DTYPE_F32 : f->dtype; /* row by row later */
+    for (int64_t i = 0; i < count; i++) out[i] = number_rounded(round, out[i]);
 }

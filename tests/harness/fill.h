@@ -44,4 +44,8 @@ double number_read(const void *at, enum dtype dtype);
 void number_write(void *at, enum dtype dtype, double value);
 double number_rounded(enum dtype dtype, double value);
 
+/* A row of q8 or q4 of these numbers; and the numbers that such a row then holds. */
+void quantised_write(void *at, enum dtype dtype, const double *row, int64_t width);
+void quantised_settle(double *row, enum dtype dtype, int64_t width);
+
 #endif

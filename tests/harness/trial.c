@@ -85,6 +85,10 @@ static int add_piece(struct trial *t, const struct want *want, enum role role)
     }
     if (role == ROLE_OUT) return n;
     double *x = trial_made(t, n);
+    const int64_t width = want->dim[want->rank - 1];
+    for (int64_t i = 0; x && dtype == DTYPE_F64 && dtype_quantised(want->dtype) && i < p->count;
+         i += width)
+        quantised_settle(x + i, want->dtype, width);
     if (x)
         box_set(&p->box, x);
     else
@@ -117,6 +121,7 @@ struct tensor *trial_in(struct trial *t, struct want want)
     if (want.scale == 0) want.scale = 1;
     if (want.l2 == 0) want.l2 = 2e-6;
     const int n = add_piece(t, &want, want.added ? ROLE_ADDED : ROLE_IN);
+    if (dtype_quantised(want.dtype)) want.frozen = true;
     if (t->manner.grads && !want.frozen && !want.exact && !want.added) add_grad(t, n, ROLE_ADDED);
     return &t->piece[n].box.t;
 }

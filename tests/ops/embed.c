@@ -20,7 +20,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(D, EDGE_WIDTHS), AXIS(act, DTYPE_F32, DTYPE_BF16),
-    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(regime, 0, 1, 2, 3, 4)};
+    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8, DTYPE_Q4), AXIS(regime, 0, 1, 2, 3, 4)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 9), AXIS(D, 1, 5)};
 static const struct shape bench[] = {{.T = 512, .D = 1024, .weight = DTYPE_BF16}};
 

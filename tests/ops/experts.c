@@ -69,7 +69,8 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(K, 3, 7, 8, 31, 64, 100), AXIS(N, 1, 5, 8, 33, 64),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16),
+    AXIS(act, DTYPE_F32, DTYPE_BF16),
+    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8, DTYPE_Q4),
     AXIS(window, 0, 1), AXIS(regime, REGIME_NORMAL, REGIME_HUGE, REGIME_ZERO), AXIS(option, 0, 1)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(K, 2, 5), AXIS(N, 1, 4),
                                      AXIS(option, 0, 1)};

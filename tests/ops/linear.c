@@ -48,7 +48,8 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, EDGE_ROWS), AXIS(K, EDGE_WIDTHS), AXIS(N, 1, 3, 7, 8, 31, 33, 64, 100),
-    AXIS(act, DTYPE_F32, DTYPE_BF16), AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16),
+    AXIS(act, DTYPE_F32, DTYPE_BF16),
+    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8, DTYPE_Q4),
     AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4), AXIS(option, 0, 1, 2, 3, 7, 8, 11)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(K, 1, 3, 7), AXIS(N, 1, 4),
                                      AXIS(option, 0, 1, 3, 5)};

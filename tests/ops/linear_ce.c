@@ -40,7 +40,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 static const struct axis axes[] = {
     AXIS(T, 1, 2, 3, 15, 17, 33, 65), AXIS(N, 1, 3, 8, 31, 64, 100, 257),
     AXIS(K, EDGE_WIDTHS), AXIS(act, DTYPE_F32, DTYPE_BF16),
-    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16), AXIS(window, 0, 1),
+    AXIS(weight, DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_Q8, DTYPE_Q4), AXIS(window, 0, 1),
     AXIS(regime, REGIME_NORMAL, REGIME_TINY, REGIME_ZERO), AXIS(option, 0, 1, 2, 3)};
 static const struct axis narrow[] = {AXIS(T, 1, 2, 5), AXIS(K, 1, 3, 7), AXIS(N, 4, 9),
                                      AXIS(option, 0, 1, 2, 3)};
