@@ -6,7 +6,7 @@
  * largest of 32 normal numbers is below 3.5 in all but one block of sixty: 3.5 / 127 / sqrt(12) = 0.8 %.
  * The rounding of weights to bf16, which the reference has and these products leave out, is off by
  * 2^-8 / sqrt(12) = 0.1 %. Errors of elements are independent, so a sum is off by as much of what it
- * is in the mean; the fewest outputs of a case, one to four, may be half of that: 1.8 %. */
+ * is in the mean: of thirty outputs or more, 0.9 % and a third. */
 #include "harness/suite.h"
 
 enum { WIDE_OUTPUT = 4 }; /* the low bits are parts - 1 */
@@ -30,7 +30,7 @@ static void build(struct trial *t, const struct shape *s)
     a->w = w;
     a->fast = true;
     a->y = OUT(t, .name = "y", .dtype = s->option & WIDE_OUTPUT ? DTYPE_F32 : act, .per = PER_ROW,
-               DIM(s->T, w->N), .l2 = 1.8e-2);
+               DIM(s->T, w->N), .l2 = 1.2e-2);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)
@@ -42,7 +42,7 @@ static void cost(const struct shape *s, double *bytes, double *flops)
 
 static const struct axis axes[] = {
     AXIS(T, 1, 2, 3, 7, 15), AXIS(K, 32, 33, 64, 95, 96, 127, 160, 512, 545, 1100),
-    AXIS(N, 1, 3, 4, 5, 8, 31, 65, 130), AXIS(act, DTYPE_F32, DTYPE_BF16),
+    AXIS(N, 32, 33, 34, 35, 64, 65, 130), AXIS(act, DTYPE_F32, DTYPE_BF16),
     AXIS(weight, DTYPE_Q8, DTYPE_Q4), AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1, 2, 4, 6)};
 static const struct shape lines[] = {{.T = 3, .K = 1024, .N = 70, .weight = DTYPE_Q8},
