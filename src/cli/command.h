@@ -15,8 +15,8 @@ struct command {
 };
 
 extern const struct command command_run, command_logits, command_perplexity, command_info,
-                            command_state, command_bench, command_tokenize, command_doctor,
-                            command_chat;
+                            command_convert, command_state, command_bench, command_tokenize,
+                            command_doctor, command_chat;
 
 /* Reads the arguments after the command's name into what the options point to, and counts the
  * words. With --help it prints the command's page and sets *done: there is nothing left to do. */

@@ -14,8 +14,9 @@
 
 static const struct command *const commands[] = {&command_run, &command_chat, &command_logits,
                                                  &command_perplexity, &command_info,
-                                                 &command_state, &command_bench,
-                                                 &command_tokenize, &command_doctor};
+                                                 &command_convert, &command_state,
+                                                 &command_bench, &command_tokenize,
+                                                 &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char exit_codes[] =

@@ -80,6 +80,9 @@ struct weights_visit weights_visit(const struct weights *weights);
  * After a failure the weights can only be closed. */
 enum gdn_status weights_quantise(struct weights *weights, enum dtype dtype, struct pool *pool,
                                  struct gdn_error *err);
+/* Can weights_quantise do that; a sentence about the first that is stored as something else. */
+enum gdn_status weights_quantisable(const struct weights *weights, enum dtype dtype,
+                                    struct gdn_error *err);
 /* What weights_quantise would make of a weight; its own type when it stays as it is. */
 enum dtype weight_quantised(const struct weights *weights, const struct weight *weight,
                             enum dtype dtype);

@@ -153,14 +153,21 @@ static enum gdn_status check_stored(const struct weights *w, const struct weight
                      dtype_name(found), dtype_name(dtype));
 }
 
+enum gdn_status weights_quantisable(const struct weights *w, enum dtype dtype,
+                                    struct gdn_error *err)
+{
+    for (int32_t i = 0; i < w->count; i++) TRY(check_stored(w, &w->list[i], dtype, err));
+    return GDN_OK;
+}
+
 enum gdn_status weights_quantise(struct weights *w, enum dtype dtype, struct pool *pool,
                                  struct gdn_error *err)
 {
-    int64_t widest = 0;
+    int64_t widest = 1;
+    TRY(weights_quantisable(w, dtype, err));
     for (int32_t i = 0; i < w->count; i++) {
-        const struct tensor *t = &w->list[i].tensor;
-        TRY(check_stored(w, &w->list[i], dtype, err));
-        if (tensor_width(t) > widest) widest = tensor_width(t);
+        const int64_t width = tensor_width(&w->list[i].tensor);
+        if (width > widest) widest = width;
     }
     const int threads = pool ? pool_threads(pool) : 1;
     float *room = mem_take_array((size_t)threads * (size_t)widest, sizeof *room);
