@@ -15,8 +15,8 @@ static void help_is(const char *name, const char *out)
 static void help_pages(void **state)
 {
     (void)state;
-    static const char *const names[] = {"run", "logits", "perplexity", "info", "state", "bench",
-                                        "tokenize", "doctor", "chat"};
+    static const char *const names[] = {"run", "logits", "perplexity", "info", "convert", "state",
+                                        "bench", "tokenize", "doctor", "chat"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         went_well(gdn(names[i], "--help"));
         help_is(names[i], ran.out);

@@ -25,13 +25,16 @@ enum { MODELS = 2 };
 enum { MODELS = LISTED };
 #endif
 
-/* What the laws must hold for: each compute and state type, and the reference in double. */
+/* What the laws must hold for: each compute and state type, the reference in double, and quantised
+ * weights. */
 static const struct play_options kinds[] = {
     {.device = "cpu", .compute = GDN_F32, .state = GDN_F32},
     {.device = "cpu", .compute = GDN_BF16, .state = GDN_F32},
     {.device = "cpu", .compute = GDN_F32, .state = GDN_BF16},
     {.device = "cpu", .compute = GDN_BF16, .state = GDN_BF16},
     {.device = "ref", .compute = GDN_F32, .state = GDN_F32},
+    {.device = "cpu", .compute = GDN_F32, .state = GDN_F32, .quant = GDN_QUANT_Q8},
+    {.device = "cpu", .compute = GDN_BF16, .state = GDN_F32, .quant = GDN_QUANT_Q4},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 

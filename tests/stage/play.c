@@ -27,11 +27,14 @@ void play_open(struct play *p, const char *model, const struct play_options *o)
     options.speculate = o->speculate;
     options.draft = o->draft;
     options.draft_depth = o->depth;
+    options.fast = o->fast;
+    options.quant = o->quant;
     options.context = o->context ? o->context : 512;
     if (o->prefix_bytes) options.prefix_bytes = o->prefix_bytes;
     char path[512];
     const bool demo = strchr(model, '/') != NULL;
-    snprintf(path, sizeof path, "%s/%s%s", GDN_SOURCE_DIR, demo ? "" : "tests/golden/", model);
+    snprintf(path, sizeof path, "%s/%s%s", *model == '/' ? "" : GDN_SOURCE_DIR,
+             demo ? "" : "tests/golden/", model);
     must(gdn_model_open(path, &options, &p->model, &err), &err);
     struct gdn_model_info info;
     gdn_model_describe(p->model, &info);

@@ -13,16 +13,17 @@ struct play {
     int32_t vocab;
 };
 
-/* A tiny model of tests/golden, or "models/demo". A failure fails the running cmocka test. */
+/* A tiny model of tests/golden, "models/demo", or a whole path. A failure fails the running cmocka test. */
 struct play_options {
     const char *device;
     enum gdn_type compute, state;
     int threads, sessions;
-    bool speculate;
+    bool speculate, fast;
     enum gdn_draft draft;
     int depth;
     int32_t context; /* 0: 512 */
     int64_t prefix_bytes; /* 0: what the library does unasked */
+    enum gdn_quant quant;
 };
 void play_open(struct play *play, const char *model, const struct play_options *options);
 void play_close(struct play *play);
