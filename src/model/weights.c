@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "model/weights_load.h"
+#include "tensor/quant.h"
 
 static enum gdn_status find_prefix(struct loader *l)
 {
@@ -180,9 +181,11 @@ enum gdn_status weights_list(const struct config *c, weights_wanted *wanted, voi
 static void visit(struct weights_visit *v, const struct linear *w, double share)
 {
     for (int i = 0; i < w->parts; i++) {
-        const double n = share * (double)w->part[i].rows * (double)w->K;
-        v->products += n;
-        v->bytes += n * (double)dtype_size(w->part[i].w->dtype);
+        const double rows = share * (double)w->part[i].rows;
+        const enum dtype dtype = w->part[i].w->dtype;
+        v->products += rows * (double)w->K;
+        v->bytes += rows * (double)(dtype_quantised(dtype) ? quant_row_bytes(dtype, w->K)
+                                                           : w->K * (int64_t)dtype_size(dtype));
     }
 }
 

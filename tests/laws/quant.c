@@ -176,7 +176,8 @@ static void state_of_other_weights(void **state)
 /* ---- fast ---------------------------------------------------------------------------------------- */
 
 /* Int8 products are off by 0.9 % each (tests/ops/linear_fast.c), which models with random weights
- * magnify; of a trained one the KL is the measure (quant_kl_slow.c). Steps take no memory either. */
+ * magnify, the more where a router may choose another expert; of a trained one the KL is the measure
+ * (quant_kl_slow.c). Steps take no memory either. */
 static void fast_is_near(void **state)
 {
     (void)state;
@@ -196,7 +197,8 @@ static void fast_is_near(void **state)
                 error += (double)((a.at[i] - b.at[i]) * (a.at[i] - b.at[i]));
                 size += (double)(a.at[i] * a.at[i]);
             }
-            if (!(error > 0 && error < 0.2 * 0.2 * size))
+            const double bound = fast.model->config.experts ? 0.5 : 0.2;
+            if (!(error > 0 && error < bound * bound * size))
                 fail_msg("%s, q%d: off by %g of %g", models[m], q ? 4 : 8, error, size);
             record_close(&a);
             record_close(&b);

@@ -17,18 +17,49 @@ struct tiles_of_w {
 };
 
 /* Whether rows of this type can become tiles; others go to the vector product. */
-static inline bool panel_takes(enum dtype type) { return type == DTYPE_BF16; }
+static inline bool panel_takes(enum dtype type)
+{
+    return type == DTYPE_BF16 || dtype_quantised(type);
+}
+
+/* Block b of a quantised row (tensor/quant.h). No value is below the normal numbers, so that what the
+ * conversion does there does not matter. */
+static inline __m512i panel_block(const struct quant_row *row, enum dtype type, int64_t b)
+{
+    const __m512 scale = _mm512_set1_ps(quant_f16(row->scale, b));
+    __m512 low, high;
+    if (type == DTYPE_Q8) {
+        const __m256i code = _mm256_loadu_si256((const __m256i *)(row->code + 32 * b));
+        const __m512i wide = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(code));
+        const __m512i rest = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(code, 1));
+        low = _mm512_mul_ps(_mm512_cvtepi32_ps(wide), scale);
+        high = _mm512_mul_ps(_mm512_cvtepi32_ps(rest), scale);
+    } else {
+        const __m512 minimum = _mm512_set1_ps(quant_f16(row->minimum, b));
+        const __m128i code = _mm_loadu_si128((const __m128i *)(row->code + 16 * b));
+        const __m512i wide = _mm512_cvtepu8_epi32(code), four = _mm512_set1_epi32(15);
+        low = _mm512_cvtepi32_ps(_mm512_and_si512(wide, four));
+        high = _mm512_cvtepi32_ps(_mm512_srli_epi32(wide, 4));
+        low = _mm512_fmadd_ps(low, scale, minimum);
+        high = _mm512_fmadd_ps(high, scale, minimum);
+    }
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
 
 /* Steps first .. first + steps - 1 of a row: 64 bytes each, `step` bytes apart; from K on 0. */
 static inline void panel_row_tiles(char *to, size_t step, enum dtype type, const void *row,
                                    int64_t K, int64_t first, int64_t steps)
 {
     const uint16_t *half = row;
-    GDN_CHECK(type == DTYPE_BF16, "tiles of %s", dtype_name(type));
+    const bool quantised = dtype_quantised(type);
+    const struct quant_row blocks = quant_row_at(row, type, K);
+    GDN_CHECK(panel_takes(type), "tiles of %s", dtype_name(type));
     for (int64_t s = first; s < first + steps; s++, to += step) {
         const int64_t left = K - s * TILE_K;
         const __mmask32 some = left >= TILE_K ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
-        _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(some, half + s * TILE_K));
+        const __m512i x = quantised ? _mm512_maskz_mov_epi16(some, panel_block(&blocks, type, s))
+                                    : _mm512_maskz_loadu_epi16(some, half + s * TILE_K);
+        _mm512_storeu_si512(to, x);
     }
 }
 
