@@ -160,6 +160,7 @@ enum gdn_status weights_open(struct weights *w, const struct config *c, const ch
     enum gdn_status status = take_room(w, c, c->layers, err);
     if (status == GDN_OK && !l.used)
         status = error_set(err, GDN_ERR_MEMORY, "no memory for %zu tensors", w->shards.count);
+    if (status == GDN_OK) status = weights_refuse_foreign(&w->shards, err);
     if (status == GDN_OK) status = take_everything(&l);
     mem_give(l.used);
     if (status != GDN_OK) weights_close(w);

@@ -22,6 +22,9 @@ struct loader {
     char others[240];       /* the names of the next */
 };
 
+/* A sentence for checkpoints that GPTQ, AWQ, MLX .. have quantised. */
+enum gdn_status weights_refuse_foreign(const struct shards *shards, struct gdn_error *err);
+
 /* A tensor is missing or of the wrong kind. Loading goes on, so that all such are counted. */
 enum gdn_status faults_found(struct loader *loader);
 void add_name(char *names, size_t room, const char *name);

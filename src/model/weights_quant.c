@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "model/weights.h"
+#include "model/weights_load.h"
 #include "tensor/quant.h"
 
 enum { PIECE_BYTES = 8 << 20 };
@@ -53,6 +53,30 @@ enum dtype weights_quant(const struct weights *w)
         if (dtype == DTYPE_Q4 || (dtype == DTYPE_Q8 && found == DTYPE_COUNT)) found = dtype;
     }
     return found;
+}
+
+/* ---- other people's ------------------------------------------------------------------------------- */
+
+/* What stands beside a weight that somebody else quantised. */
+static const struct {
+    const char *end, *what;
+} foreign[] = {{".qweight", "GPTQ or AWQ"},
+               {".weight_packed", "compressed-tensors"},
+               {".weight_scale_inv", "fp8 in blocks"},
+               {".scales", "MLX"},
+               {".weight.absmax", "bitsandbytes"}};
+
+enum gdn_status weights_refuse_foreign(const struct shards *shards, struct gdn_error *err)
+{
+    for (size_t i = 0; i < shards->count; i++)
+        for (size_t j = 0; j < sizeof foreign / sizeof *foreign; j++) {
+            const char *name = shards->tensors[i].entry->name;
+            if (!ends_with(name, foreign[j].end)) continue;
+            return error_set(err, GDN_ERR_UNSUPPORTED, "%s: tensor %s: found weights quantised by "
+                             "%s, need f32, bf16, f16, or what gdn convert makes of those",
+                             st_path_tail(shards->tensors[i].file->path), name, foreign[j].what);
+        }
+    return GDN_OK;
 }
 
 /* ---- rows --------------------------------------------------------------------------------------- */
