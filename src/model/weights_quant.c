@@ -42,7 +42,7 @@ enum dtype weight_quantised(const struct weights *w, const struct weight *weight
     if (weight->small || t->rank < 2 || tensor_width(t) < QUANT_BLOCK || is_kept(weight->name))
         return t->dtype;
     const bool ends = t == w->embed || t == w->head.part[0].w;
-    return ends ? DTYPE_Q8 : dtype;
+    return ends ? quant_fine : dtype;
 }
 
 enum dtype weights_quant(const struct weights *w)
@@ -50,7 +50,7 @@ enum dtype weights_quant(const struct weights *w)
     enum dtype found = DTYPE_COUNT;
     for (int32_t i = 0; i < w->count; i++) {
         const enum dtype dtype = w->list[i].tensor.dtype;
-        if (dtype == DTYPE_Q4 || (dtype == DTYPE_Q8 && found == DTYPE_COUNT)) found = dtype;
+        if (dtype_quantised(dtype) && (found == DTYPE_COUNT || dtype > found)) found = dtype;
     }
     return found;
 }
@@ -90,25 +90,13 @@ struct making {
     int64_t *bad; /* [threads] a row that does not fit, or -1 */
 };
 
-static void load(float *to, const struct tensor *t, int64_t row)
-{
-    const int64_t K = tensor_width(t);
-    const uint16_t *half = tensor_at(t, row * K);
-    if (t->dtype == DTYPE_BF16)
-        for (int64_t k = 0; k < K; k++) to[k] = bf16_to_f32(half[k]);
-    else if (t->dtype == DTYPE_F16)
-        for (int64_t k = 0; k < K; k++) to[k] = f16_to_f32(half[k]);
-    else
-        memcpy(to, half, (size_t)K * sizeof *to);
-}
-
 static void make_some(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct making *m = context;
     const int64_t K = tensor_width(m->from), bytes = quant_row_bytes(m->dtype, K);
     float *row = m->room + thread * K;
     for (int64_t i = begin; i < end; i++) {
-        load(row, m->from, m->first + i);
+        quant_enter(row, tensor_at(m->from, (m->first + i) * K), m->from->dtype, K);
         if (!quant_store(m->to + i * bytes, m->dtype, row, K)) m->bad[thread] = m->first + i;
     }
 }

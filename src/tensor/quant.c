@@ -14,6 +14,17 @@ float quant_value(const void *row, enum dtype dtype, int64_t K, int64_t k)
     return block[k % QUANT_BLOCK];
 }
 
+void quant_enter(float *to, const void *from, enum dtype dtype, int64_t K)
+{
+    const uint16_t *half = from;
+    if (dtype == DTYPE_BF16)
+        for (int64_t k = 0; k < K; k++) to[k] = bf16_to_f32(half[k]);
+    else if (dtype == DTYPE_F16)
+        for (int64_t k = 0; k < K; k++) to[k] = f16_to_f32(half[k]);
+    else
+        memcpy(to, from, (size_t)K * sizeof *to);
+}
+
 /* The smallest f16 that is not below x >= 0; the largest that is not above x. */
 static uint16_t f16_above(float x)
 {

@@ -20,6 +20,8 @@
 #include "tensor/dtype.h"
 
 enum { QUANT_BLOCK = 32 };
+/* For rows that cost much when they are off, whatever the others are: embedding, head. */
+static const enum dtype quant_fine = DTYPE_Q8;
 
 static inline int64_t quant_blocks(int64_t K) { return (K + QUANT_BLOCK - 1) / QUANT_BLOCK; }
 
@@ -104,6 +106,9 @@ static inline void quant_load_f32(float *to, const void *at, enum dtype dtype, i
 void quant_load_row(float *to, const void *row, enum dtype dtype, int64_t K);
 /* Value k of a row, for who reads one at a time. */
 float quant_value(const void *row, enum dtype dtype, int64_t K, int64_t k);
+
+/* A row of f32, bf16 or f16 as f32. */
+void quant_enter(float *to, const void *from, enum dtype dtype, int64_t K);
 
 /* Makes a row of the K numbers x: the scale is the smallest f16 for which no code is out of range, a
  * code the nearest. |scale code (+ minimum) - x| <= scale / 2. False: a number is not finite, or

@@ -101,10 +101,12 @@ static void refuses(void **state)
     /* Somebody takes the name while it is written. */
     assert_int_equal(folder_create(&out, in_base("new"), &err), GDN_OK);
     put(out.temp, "a");
-    put(base, "new");
+    assert_int_equal(mkdir(in_base("new"), 0777), 0);
+    put(in_base("new"), "b");
     assert_int_equal(folder_commit(&out, &err), GDN_ERR_IO);
     assert_false(file_exists(in_base("new.gdn-tmp")));
-    unlink(in_base("new"));
+    unlink(in_base("new/b"));
+    rmdir(in_base("new"));
 }
 
 static enum gdn_status count(void *context, const char *name, struct gdn_error *err)
