@@ -2,8 +2,9 @@
  * calls that are fast, with runs of 64 rows and more. */
 #include "harness/cache.h"
 #include "kernels/cpu/delta.h"
-#include "ops/delta_problem.h"
 #include "ops/delta_tiles.h"
+/* Its tensors have one-letter names, which parameters above have too. */
+#include "ops/delta_problem.h"
 
 /* Operands are rounded to bf16: 2^-9 at most, 1.1e-3 on average, for each of about ten roundings
  * between an input and an output: sqrt(10) 1.1e-3 = 3.5e-3. */

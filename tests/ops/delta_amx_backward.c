@@ -1,7 +1,8 @@
 /* Laws of the fast backward of op_delta: chunks of 64 on AMX tiles, bf16 operands. Against the
  * reference in double, and bits. Limits: docs/kernels/delta_amx_backward.md. */
-#include "ops/delta_problem.h"
 #include "ops/delta_tiles.h"
+/* Its tensors have one-letter names, which parameters above have too. */
+#include "ops/delta_problem.h"
 
 /* ---- how it is run --------------------------------------------------------------------------- */
 

@@ -4,6 +4,8 @@
 #ifndef OPS_DELTA_TILES_H
 #define OPS_DELTA_TILES_H
 
+#include <stdio.h>
+
 #include "base/cpu.h"
 #include "harness/suite.h"
 #include "kernels/cpu/cpu.h"
