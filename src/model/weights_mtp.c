@@ -22,7 +22,7 @@ static enum gdn_status make_shift(struct mtp *m, int64_t D, struct gdn_error *er
         taps[2 * i] = 1;
         taps[2 * i + 1] = 0;
     }
-    *m->shift = tensor_over(taps, DTYPE_F32, 2, (int64_t[]){D, 2});
+    *m->shift = tensor_over(taps, m->norm.w->dtype, 2, (int64_t[]){D, 2}); /* as all small ones */
     return GDN_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "run/stage.h"
 
 enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20, META_BYTES = 64 << 20 };
 
@@ -26,11 +27,6 @@ size_t engine_scratch_bytes(const struct config *c, const struct device *device,
 {
     const int32_t rows = rows_of_pass(o);
     return forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
-}
-
-static size_t stage_ints(const struct engine *e)
-{
-    return 3 * (size_t)e->max_rows + 9 * (size_t)e->state.slots + 2;
 }
 
 static bool take_buffers(struct engine *e)
@@ -117,38 +113,6 @@ struct step {
     struct rows rows, head; /* head: of the draft head */
     struct pass pass;
 };
-
-static int32_t *ids_of(int32_t *base) { return base; }
-static int32_t *wanted_of(const struct engine *e, int32_t *base) { return base + e->max_rows; }
-static int32_t *targets_of(const struct engine *e, int32_t *base) { return base + 2 * e->max_rows; }
-static int32_t *start_of(const struct engine *e, int32_t *base) { return base + 3 * e->max_rows; }
-static int32_t *pos_of(const struct engine *e, int32_t *base)
-{
-    return start_of(e, base) + e->state.slots + 1;
-}
-static int32_t *slot_of(const struct engine *e, int32_t *base)
-{
-    return pos_of(e, base) + e->state.slots;
-}
-
-/* Of the draft head. */
-static int32_t *head_start_of(const struct engine *e, int32_t *base)
-{
-    return slot_of(e, base) + e->state.slots;
-}
-static int32_t *head_pos_of(const struct engine *e, int32_t *base)
-{
-    return head_start_of(e, base) + 2 * e->state.slots + 1;
-}
-static int32_t *head_slot_of(const struct engine *e, int32_t *base)
-{
-    return head_pos_of(e, base) + 2 * e->state.slots;
-}
-
-static void upload(struct engine *e, const int32_t *from, size_t n)
-{
-    e->device->upload(e->device, e->on_device + (from - e->stage), from, n * sizeof *from);
-}
 
 /* The rows of the draft head: those of the pass, one position back. The first of a sequence has no
  * row before it and is absent. */
@@ -285,20 +249,6 @@ static void give_loss(struct step *s, struct tensor *hidden)
             s->sink->loss(s->sink->context, t->piece, t->from + i, wide);
         }
     }
-}
-
-/* Host copies of what op_top has found. */
-struct found {
-    int32_t ids[ENGINE_BEST];
-    float values[ENGINE_BEST];
-};
-
-static struct ranking fetch_best(struct engine *e, struct found *f, int32_t row, int32_t n)
-{
-    e->device->download(e->device, f->ids, e->best_ids + row * n, sizeof *f->ids * (size_t)n);
-    e->device->download(e->device, f->values, e->best_values + row * n,
-                        sizeof *f->values * (size_t)n);
-    return (struct ranking){.n = n, .ids = f->ids, .values = f->values};
 }
 
 /* The best of the row as the sink would have it; their place is behind those of all rows. */
@@ -510,112 +460,4 @@ enum gdn_status engine_step(struct engine *e, const struct piece *pieces, int co
                      .stretch = e->stretch};
     memset(e->done, 0, sizeof *e->done * (size_t)count);
     return run_passes(&s, count, e->done, err);
-}
-
-/* ---- guesses ---------------------------------------------------------------------------------------- */
-
-struct guessing {
-    struct engine *e;
-    struct guess *guesses; /* of this round */
-    int first, count;      /* .. among all */
-    guess_choose *choose;
-    void *context;
-    struct pass pass;
-};
-
-/* The guesses that go on to token `at`: their rows, and where the vectors stand that they start
- * from. Returns how many. */
-static int32_t stage_guesses(struct guessing *g, int32_t at, struct rows *rows)
-{
-    struct engine *e = g->e;
-    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
-    int32_t *ids = ids_of(e->stage), *from = targets_of(e, e->stage), n = 0;
-    for (int i = 0; i < g->count; i++) {
-        const struct guess *x = &g->guesses[i];
-        if (x->n < at || x->most <= at) continue;
-        const int32_t last = e->state.slot[x->slot].position - 1;
-        ids[n] = at == 0 ? x->id : x->out[at - 1];
-        from[n] = at == 0 ? x->slot * ring->ring + last % ring->ring : x->slot;
-        start_of(e, e->stage)[n] = wanted_of(e, e->stage)[n] = n;
-        pos_of(e, e->stage)[n] = last + at;
-        slot_of(e, e->stage)[n++] = x->slot;
-    }
-    start_of(e, e->stage)[n] = n;
-    upload(e, e->stage, stage_ints(e));
-    *rows = (struct rows){.B = n, .T = n, .start = start_of(e, e->on_device),
-                          .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
-                          .draft = true};
-    return n;
-}
-
-/* What the rows say, and their vectors put away for the next token. */
-static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct tensor *y)
-{
-    struct engine *e = g->e;
-    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
-    const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
-    struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
-                                           rows);
-    op_top(&g->pass, logits, e->vocab, n, e->best_ids, e->best_values, e->best_lse);
-    if (pass_status(&g->pass) != GDN_OK) return;
-    for (int32_t i = 0, row = 0; i < g->count; i++) {
-        struct guess *x = &g->guesses[i];
-        if (x->n < at || x->most <= at) continue;
-        struct found found;
-        struct best best = {.model = fetch_best(e, &found, row, n)};
-        best.choice = best.model;
-        e->device->download(e->device, &best.lse, e->best_lse + row, sizeof best.lse);
-        e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
-                        tensor_at(y, row * y->stride[0]), bytes);
-        const int32_t id = isfinite(best.lse) ? g->choose(g->context, g->first + i, at, &best) : -1;
-        if (id >= 0) x->out[x->n++] = id;
-        row++;
-    }
-}
-
-/* Token `at` of all guesses that have come so far; false when none has. */
-static bool guess_once(struct guessing *g, int32_t at)
-{
-    struct engine *e = g->e;
-    struct layer_state *state = &e->state.layer[e->config->layers];
-    struct rows rows;
-    arena_reset(&e->data);
-    arena_reset(&e->meta);
-    const int32_t n = stage_guesses(g, at, &rows);
-    if (n == 0) return false;
-    g->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta, .rows = &rows,
-                            .compute = e->compute};
-    const int64_t D = e->config->D, kept = (int64_t)e->state.slots * state->conv.ring;
-    struct tensor ring = tensor_over(state->conv.x, e->compute, 2, (int64_t[]){kept, D});
-    struct tensor chain = tensor_over(e->chain, e->compute, 2, (int64_t[]){e->state.slots, D});
-    struct tensor *hidden = op_embed(&g->pass, at == 0 ? &ring : &chain,
-                                     targets_of(e, e->on_device), n);
-    struct tensor *y = mtp_run(&g->pass, e->mtp, e->weights->embed, ids_of(e->on_device), hidden,
-                               state);
-    take_guesses(g, at, n, y);
-    return pass_status(&g->pass) == GDN_OK;
-}
-
-enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
-                             guess_choose *choose, void *context, struct gdn_error *err)
-{
-    for (int i = 0; i < count; i++) {
-        guesses[i].n = 0;
-        GDN_CHECK(e->mtp && e->state.slot[guesses[i].slot].position > 0, "nothing to guess from");
-        TRY(state_reserve(&e->state, guesses[i].slot, guesses[i].most, err));
-    }
-    for (int first = 0; first < count; first += e->head_rows) {
-        struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
-                             .count = count - first < e->head_rows ? count - first : e->head_rows,
-                             .choose = choose, .context = context};
-        mem_guard_raise();
-        for (int32_t at = 0; guess_once(&g, at); at++) continue;
-        mem_guard_lower();
-        const enum gdn_status status = pass_status(&g.pass);
-        if (status != GDN_OK)
-            return error_set(err, status, "a guess of %d sequences failed: %s", g.count,
-                             status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
-                                                      : "the device reported an error");
-    }
-    return GDN_OK;
 }

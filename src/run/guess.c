@@ -1,0 +1,116 @@
+/* guess.c: the draft head asked for the next tokens of many sequences at once.
+ *
+ * One pass a token: the first takes its vectors from the rings of the state, the next ones from what
+ * the head made of the guess before. Keys and values of guesses stand where those of the tokens will,
+ * and are written over by them. */
+#include <math.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "run/stage.h"
+
+struct guessing {
+    struct engine *e;
+    struct guess *guesses; /* of this round */
+    int first, count;      /* .. among all */
+    guess_choose *choose;
+    void *context;
+    struct pass pass;
+};
+
+/* The guesses that go on to token `at`: their rows, and where the vectors stand that they start
+ * from. Returns how many. */
+static int32_t stage_guesses(struct guessing *g, int32_t at, struct rows *rows)
+{
+    struct engine *e = g->e;
+    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
+    int32_t *ids = ids_of(e->stage), *from = targets_of(e, e->stage), n = 0;
+    for (int i = 0; i < g->count; i++) {
+        const struct guess *x = &g->guesses[i];
+        if (x->n < at || x->most <= at) continue;
+        const int32_t last = e->state.slot[x->slot].position - 1;
+        ids[n] = at == 0 ? x->id : x->out[at - 1];
+        from[n] = at == 0 ? x->slot * ring->ring + last % ring->ring : x->slot;
+        start_of(e, e->stage)[n] = wanted_of(e, e->stage)[n] = n;
+        pos_of(e, e->stage)[n] = last + at;
+        slot_of(e, e->stage)[n++] = x->slot;
+    }
+    start_of(e, e->stage)[n] = n;
+    upload(e, e->stage, stage_ints(e));
+    *rows = (struct rows){.B = n, .T = n, .start = start_of(e, e->on_device),
+                          .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
+                          .draft = true};
+    return n;
+}
+
+/* What the rows say, and their vectors put away for the next token. */
+static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct tensor *y)
+{
+    struct engine *e = g->e;
+    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+    const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
+    struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
+                                           rows);
+    op_top(&g->pass, logits, e->vocab, n, e->best_ids, e->best_values, e->best_lse);
+    if (pass_status(&g->pass) != GDN_OK) return;
+    for (int32_t i = 0, row = 0; i < g->count; i++) {
+        struct guess *x = &g->guesses[i];
+        if (x->n < at || x->most <= at) continue;
+        struct found found;
+        struct best best = {.model = fetch_best(e, &found, row, n)};
+        best.choice = best.model;
+        e->device->download(e->device, &best.lse, e->best_lse + row, sizeof best.lse);
+        e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
+                        tensor_at(y, row * y->stride[0]), bytes);
+        const int32_t id = isfinite(best.lse) ? g->choose(g->context, g->first + i, at, &best) : -1;
+        if (id >= 0) x->out[x->n++] = id;
+        row++;
+    }
+}
+
+/* Token `at` of all guesses that have come so far; false when none has. */
+static bool guess_once(struct guessing *g, int32_t at)
+{
+    struct engine *e = g->e;
+    struct layer_state *state = &e->state.layer[e->config->layers];
+    struct rows rows;
+    arena_reset(&e->data);
+    arena_reset(&e->meta);
+    const int32_t n = stage_guesses(g, at, &rows);
+    if (n == 0) return false;
+    g->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta, .rows = &rows,
+                            .compute = e->compute};
+    const int64_t D = e->config->D, kept = (int64_t)e->state.slots * state->conv.ring;
+    struct tensor ring = tensor_over(state->conv.x, e->compute, 2, (int64_t[]){kept, D});
+    struct tensor chain = tensor_over(e->chain, e->compute, 2, (int64_t[]){e->state.slots, D});
+    struct tensor *hidden = op_embed(&g->pass, at == 0 ? &ring : &chain,
+                                     targets_of(e, e->on_device), n);
+    struct tensor *y = mtp_run(&g->pass, e->mtp, e->weights->embed, ids_of(e->on_device), hidden,
+                               state);
+    take_guesses(g, at, n, y);
+    return pass_status(&g->pass) == GDN_OK;
+}
+
+enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
+                             guess_choose *choose, void *context, struct gdn_error *err)
+{
+    for (int i = 0; i < count; i++) {
+        guesses[i].n = 0;
+        GDN_CHECK(e->mtp && e->state.slot[guesses[i].slot].position > 0, "nothing to guess from");
+        TRY(state_reserve(&e->state, guesses[i].slot, guesses[i].most, err));
+    }
+    for (int first = 0; first < count; first += e->head_rows) {
+        struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
+                             .count = count - first < e->head_rows ? count - first : e->head_rows,
+                             .choose = choose, .context = context};
+        mem_guard_raise();
+        for (int32_t at = 0; guess_once(&g, at); at++) continue;
+        mem_guard_lower();
+        const enum gdn_status status = pass_status(&g.pass);
+        if (status != GDN_OK)
+            return error_set(err, status, "a guess of %d sequences failed: %s", g.count,
+                             status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
+                                                      : "the device reported an error");
+    }
+    return GDN_OK;
+}
