@@ -375,9 +375,9 @@ struct gdn_bias {
     float add; /* to its logit; -INFINITY: never */
 };
 
-/* Zeros are off: with nothing but `size` set, or NULL instead, the most likely token is chosen. In this order:
- * repetition, presence and frequency, bias and bans, over the logits of all tokens; then among the
- * 256 best top_k, temperature, top_p, min_p, and the draw. */
+/* Zeros are off: with nothing but `size` set, or NULL instead, the most likely token is chosen. In
+ * this order: repetition, presence and frequency, bias and bans, over the logits of all tokens;
+ * then among the 256 best top_k, temperature, top_p, min_p, and the draw. */
 struct gdn_sampling {
     size_t size;        /* sizeof(struct gdn_sampling) */
     double temperature; /* 0: the most likely token */
@@ -404,16 +404,16 @@ GDN_API enum gdn_status gdn_session_sample(gdn_session *session,
                                            const struct gdn_sampling *sampling, int32_t *id,
                                            struct gdn_error *err);
 
-/* The n most likely tokens after the last one fed, most likely first, at most 256; returns how many.
- * Natural logarithms of what the model says, whatever the sampling. */
+/* The n most likely tokens after the last one fed, most likely first, at most 256; returns how
+ * many. Natural logarithms of what the model says, whatever the sampling. */
 struct gdn_logprob {
     int32_t id;
     double logprob;
 };
 GDN_API int gdn_session_logprobs(const gdn_session *session, struct gdn_logprob *out, int n);
 
-/* One turn of a session: tokens are fed, then one or more are chosen. All but the last of the chosen
- * are part of the session already: they had been drafted (options.draft), and what is chosen is the
+/* One turn of a session: tokens are fed, then one or more are chosen. All but the last of the
+ * chosen are part of the session already: they had been drafted (options.draft), and what is chosen is the
  * same, in bits, with drafts and without. The last one is for the next turn to feed. */
 enum { GDN_TURN_TOKENS = 17 };
 struct gdn_turn {
@@ -424,8 +424,10 @@ struct gdn_turn {
     const int32_t *stop; /* the turn ends with one of these, which is not fed */
     size_t stop_count;
     int32_t most;                /* tokens to choose at most; 0: GDN_TURN_TOKENS */
-    struct gdn_logprob *logprobs; /* NULL, or [GDN_TURN_TOKENS][1 + top]: of each token its own, then */
-    int32_t top;                  /* the most likely ones, as gdn_session_logprobs; 0 to 256 */
+    /* NULL, or [GDN_TURN_TOKENS][1 + top]: of each token its own, then those of the `top` (0 to 256)
+     * most likely ones, as gdn_session_logprobs has them. */
+    struct gdn_logprob *logprobs;
+    int32_t top;
     /* Written: */
     int32_t count, id[GDN_TURN_TOKENS];
     bool stopped; /* the last of them is one of `stop` */

@@ -181,7 +181,8 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
         const size_t first = f->last_only ? (f->n ? f->n - 1 : 0) : f->first < f->n ? f->first
                                                                                      : f->n;
         pieces[i] = (struct piece){.slot = f->session->slot, .ids = f->ids, .n = (int32_t)f->n,
-                                   .first_logits = (int32_t)first, .best = draft ? BEST_NONE : BEST_LAST};
+                                   .first_logits = (int32_t)first,
+                                   .best = draft ? BEST_NONE : BEST_LAST};
         f->session->fresh = false;
     }
     struct relay relay = {.feeds = feeds, .sink = sink};

@@ -4,8 +4,8 @@
  *     row:              0    1    2    3
  *     chosen:           t1   t2   t3             t1 = d1 and t2 = d2, but t3 is not d3: stop here
  *
- * Row r of a verify pass is what a session that was fed t0 .. dr would give, in bits, and the draw is
- * a function of it, the position and the seed: so t1, t2 .. are what would have been chosen one by
+ * Row r of a verify pass is what a session that was fed t0 .. dr would give, in bits, and the draw
+ * is a function of it, the position and the seed: so t1, t2 .. are what would have been chosen one by
  * one. What was fed of them is committed: t0, d1, d2. */
 #include <math.h>
 #include <string.h>
@@ -187,8 +187,9 @@ static void note_logprobs(struct gdn_turn *t, const struct best *best, int32_t i
     struct gdn_logprob *out = t->logprobs + (int64_t)t->count * (1 + t->top);
     *out++ = (struct gdn_logprob){id, logprob_of(best, id)};
     for (int32_t i = 0; i < t->top; i++)
-        out[i] = i < r->n ? (struct gdn_logprob){r->ids[i], (double)r->values[i] - (double)best->lse}
-                          : (struct gdn_logprob){-1, -INFINITY};
+        out[i] = i >= r->n ? (struct gdn_logprob){-1, -INFINITY}
+                           : (struct gdn_logprob){r->ids[i],
+                                                  (double)r->values[i] - (double)best->lse};
 }
 
 static bool is_stop(const struct gdn_turn *t, int32_t id)

@@ -56,7 +56,8 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
                             struct gdn_error *err)
 {
     *e = (struct engine){.config = c, .weights = w, .device = device,
-                         .mtp = o->mtp, .compute = o->compute, .fast = o->fast, .max_rows = rows_of_pass(o),
+                         .mtp = o->mtp, .compute = o->compute, .fast = o->fast,
+                         .max_rows = rows_of_pass(o),
                          .context = o->context, .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
     const int32_t layers = c->layers + (o->mtp != NULL);

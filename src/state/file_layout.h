@@ -39,6 +39,7 @@ struct file_shape {
 /* Then "tokens" (i32 [position]), "ids" and "values" (i32, f32 [best]), and for each layer in turn
  * "anchor" [Hv,Dv,Dk], "log k", "log u", "log G", "ring" (oldest first), or
  * "keys" [position][Hkv][D] and "valuesof" [position][Hkv][Dv] (empty where values are the front of
- * the keys). A draft head (width > 0) has "ring" before its keys, and p - 1 rows of both. Behind the payload: hash64 of every block of it, then of that table. */
+ * the keys). A draft head (width > 0) has "ring" before its keys, and p - 1 rows of both. Behind
+ * the payload: hash64 of every block of it, then of that table. */
 
 #endif

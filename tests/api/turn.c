@@ -230,7 +230,8 @@ static void stops(void **state)
         struct gdn_turn t = {.session = s, .ids = &said, .n = 1, .sampling = &how, .stop = &stop,
                              .stop_count = 1};
         accepted(gdn_next(&t, 1, &err));
-        for (int i = 0; i < t.count; i++) assert_int_equal(t.id[i] == stop, i + 1 == t.count && t.stopped);
+        for (int i = 0; i < t.count; i++)
+            assert_int_equal(t.id[i] == stop, i + 1 == t.count && t.stopped);
         assert_int_equal(gdn_session_position(s), before + t.count);
         drafted |= t.stopped && t.count > 1;
         said = t.id[t.count - 1];

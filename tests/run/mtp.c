@@ -75,7 +75,8 @@ static struct told guess(struct stage *st, int32_t slot, int32_t id, const int32
 
 static void same_told(const struct told *a, const struct told *b, const char *what)
 {
-    if (memcmp(a->logits, b->logits, sizeof a->logits) != 0) fail_msg("%s: not the same bits", what);
+    if (memcmp(a->logits, b->logits, sizeof a->logits) != 0)
+        fail_msg("%s: not the same bits", what);
 }
 
 /* ---- against the definition ------------------------------------------------------------------ */
@@ -180,7 +181,8 @@ static void wander(struct stage *st, int32_t *slot, int32_t to, struct rng *rng)
         default: {
             struct snapshot taken;
             arena_reset(&r->engine.data);
-            assert_int_equal(snapshot_take(&taken, s, *slot, &r->engine.data, NULL, &r->err), GDN_OK);
+            assert_int_equal(snapshot_take(&taken, s, *slot, &r->engine.data, NULL, &r->err),
+                             GDN_OK);
             const int32_t fork = state_fork(s, *slot);
             rig_feed(r, *slot, r->ids, 3); /* elsewhere, and back */
             assert_int_equal(snapshot_restore(&taken, s, slot, at, &r->err), GDN_OK);
