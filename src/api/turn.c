@@ -14,7 +14,7 @@
 #include "run/lookup.h"
 
 /* Tokens ahead, where nobody said. */
-enum { TURNS = 1024, LOOKUP_DEPTH = 8, MTP_DEPTH = 2 };
+enum { TURNS = 1024, LOOKUP_DEPTH = 8, MTP_DEPTH = 1 };
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -155,6 +155,7 @@ static enum gdn_status ask_head(struct work *work, int count, struct engine *eng
 {
     struct guess guesses[TURNS];
     struct work *of[TURNS];
+    struct guess_ask ask = {.context = of, .choose = choose_guess, .best = 1};
     int n = 0;
     for (int i = 0; i < count; i++) {
         struct work *w = &work[i];
@@ -163,8 +164,9 @@ static enum gdn_status ask_head(struct work *work, int count, struct engine *eng
         guesses[n] = (struct guess){.slot = w->turn->session->slot, .id = *fed(w), .most = room,
                                     .out = fed(w) + 1};
         of[n++] = w;
+        if (w->how.temperature > 0) ask.best = ENGINE_BEST; /* otherwise the best alone is chosen */
     }
-    TRY(engine_guess(engine, guesses, n, choose_guess, of, err));
+    TRY(engine_guess(engine, guesses, n, &ask, err));
     for (int i = 0; i < n; i++) of[i]->drafts = guesses[i].n;
     return GDN_OK;
 }

@@ -116,11 +116,15 @@ struct guess {
 };
 
 /* Asked in turn for each token of a guess: one of the best, or -1: no more. */
-typedef int32_t guess_choose(void *context, int guess, int32_t at, const struct best *best);
+struct guess_ask {
+    void *context;
+    int32_t (*choose)(void *context, int guess, int32_t at, const struct best *best);
+    int32_t best; /* how many to choose from are wanted, 1 to ENGINE_BEST */
+};
 
 /* Guesses with the draft head for slots that stand at position 1 or further, all together, one token
  * after the other. What the state remembers of the sequences does not change. */
 enum gdn_status engine_guess(struct engine *engine, struct guess *guesses, int count,
-                             guess_choose *choose, void *context, struct gdn_error *err);
+                             const struct guess_ask *ask, struct gdn_error *err);
 
 #endif

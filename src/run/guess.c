@@ -13,8 +13,7 @@ struct guessing {
     struct engine *e;
     struct guess *guesses; /* of this round */
     int first, count;      /* .. among all */
-    guess_choose *choose;
-    void *context;
+    const struct guess_ask *ask;
     struct pass pass;
 };
 
@@ -47,7 +46,7 @@ static int32_t stage_guesses(struct guessing *g, int32_t at, struct rows *rows)
 static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct tensor *y)
 {
     struct engine *e = g->e;
-    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+    const int32_t n = e->vocab < g->ask->best ? e->vocab : g->ask->best;
     const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
     struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
                                            rows);
@@ -62,9 +61,10 @@ static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct te
         e->device->download(e->device, &best.lse, e->best_lse + row, sizeof best.lse);
         e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
                         tensor_at(y, row * y->stride[0]), bytes);
-        const int32_t id = isfinite(best.lse) ? g->choose(g->context, g->first + i, at, &best) : -1;
-        if (id >= 0) x->out[x->n++] = id;
         row++;
+        if (!isfinite(best.lse)) continue;
+        const int32_t id = g->ask->choose(g->ask->context, g->first + i, at, &best);
+        if (id >= 0) x->out[x->n++] = id;
     }
 }
 
@@ -92,7 +92,7 @@ static bool guess_once(struct guessing *g, int32_t at)
 }
 
 enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
-                             guess_choose *choose, void *context, struct gdn_error *err)
+                             const struct guess_ask *ask, struct gdn_error *err)
 {
     for (int i = 0; i < count; i++) {
         guesses[i].n = 0;
@@ -102,7 +102,7 @@ enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
     for (int first = 0; first < count; first += e->head_rows) {
         struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
                              .count = count - first < e->head_rows ? count - first : e->head_rows,
-                             .choose = choose, .context = context};
+                             .ask = ask};
         mem_guard_raise();
         for (int32_t at = 0; guess_once(&g, at); at++) continue;
         mem_guard_lower();

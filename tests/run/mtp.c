@@ -66,7 +66,8 @@ static struct told guess(struct stage *st, int32_t slot, int32_t id, const int32
     int32_t out[CHAIN];
     struct guess g = {.slot = slot, .id = id, .most = CHAIN, .out = out};
     const int32_t before = rig_position(&st->rig, slot);
-    if (engine_guess(&st->rig.engine, &g, 1, tell, &told, &st->rig.err) != GDN_OK)
+    const struct guess_ask ask = {.context = &told, .choose = tell, .best = ENGINE_BEST};
+    if (engine_guess(&st->rig.engine, &g, 1, &ask, &st->rig.err) != GDN_OK)
         fail_msg("%s", st->rig.err.text);
     assert_int_equal(g.n, CHAIN);
     assert_int_equal(rig_position(&st->rig, slot), before);
@@ -238,7 +239,8 @@ static void together_is_alone(void **state)
         g[i] = (struct guess){.slot = slot, .id = 11 + i, .most = most[i], .out = out[i]};
     }
     const struct mem_count before = mem_counted();
-    assert_int_equal(engine_guess(&st.rig.engine, g, 3, tell, all, &st.rig.err), GDN_OK);
+    const struct guess_ask ask = {.context = all, .choose = tell, .best = ENGINE_BEST};
+    assert_int_equal(engine_guess(&st.rig.engine, g, 3, &ask, &st.rig.err), GDN_OK);
     assert_int_equal(mem_counted().takes, before.takes);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(g[i].n, most[i]);
