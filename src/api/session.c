@@ -141,23 +141,9 @@ static void settle(const struct gdn_feed *f, int32_t before, bool draft, enum gd
     const size_t kept = (size_t)(gdn_session_position(s) - before);
     if (kept > 0) memcpy(s->tokens + before, f->ids, sizeof *f->ids * kept);
     if (draft && status == GDN_OK && f->n > 0) memcpy(s->draft, f->ids, sizeof *f->ids * f->n);
-    struct gdn_model *m = s->model;
-    if (m->store.live > 0 && m->engine.state.slot[s->slot].status == SLOT_INVALID)
-        store_distrust(&m->store, s->slot);
+    prefixes_doubt(s);
     /* The engine took this token back, but the distribution before it is written over. */
     if (status != GDN_OK && f->n == 1 && s->fresh) s->ready = false;
-}
-
-/* What the store of prefixes holds makes way for pages that a step needs: at most all it touches. */
-static void make_pages(struct gdn_model *m, const struct piece *pieces, int count)
-{
-    int64_t need = 0;
-    for (int i = 0; i < count; i++) {
-        const int32_t position = m->engine.state.slot[pieces[i].slot].position;
-        need += (position + (int64_t)pieces[i].n + PAGE - 1) / PAGE - position / PAGE;
-    }
-    if (m->store.live > 0 && need <= m->engine.state.pages)
-        store_free_pages(&m->store, (int32_t)need);
 }
 
 /* At most this many sessions in one call: their pieces stand on the stack. */
@@ -194,7 +180,7 @@ static enum gdn_status step(const struct gdn_feed *feeds, int count, const struc
     struct engine *engine = &feeds[0].session->model->engine;
     int32_t before[BATCH];
     for (int i = 0; i < count; i++) before[i] = gdn_session_position(feeds[i].session);
-    make_pages(feeds[0].session->model, pieces, count);
+    prefixes_make_way(feeds[0].session->model, pieces, count);
     const enum gdn_status status = engine_step(engine, pieces, count, draft, &inner, err);
     for (int i = 0; i < count; i++) settle(&feeds[i], before[i], draft, status);
     return status;

@@ -48,6 +48,23 @@ enum gdn_status gdn_session_keep(gdn_session *s, struct gdn_error *err)
     return keep(s, STORE_MESSAGE, err);
 }
 
+void prefixes_make_way(struct gdn_model *m, const struct piece *pieces, int count)
+{
+    int64_t need = 0;
+    for (int i = 0; i < count; i++) {
+        const int32_t position = m->engine.state.slot[pieces[i].slot].position;
+        need += (position + (int64_t)pieces[i].n + PAGE - 1) / PAGE - position / PAGE;
+    }
+    if (m->store.live > 0 && need <= m->engine.state.pages)
+        store_free_pages(&m->store, (int32_t)need);
+}
+
+void prefixes_doubt(const struct gdn_session *s)
+{
+    if (s->model->store.live > 0 && slot_of(s)->status == SLOT_INVALID)
+        store_distrust(&s->model->store, s->slot);
+}
+
 void gdn_model_prefixes(const gdn_model *m, struct gdn_prefix_info *info)
 {
     *info = (struct gdn_prefix_info){.states = m->store.live, .bytes = m->store.bytes,

@@ -150,10 +150,11 @@ static int32_t choose_guess(void *context, int guess, int32_t at, const struct b
     return sampler_choose(&w->how, r->n, r->ids, r->values, (int64_t)w->before + at + 1);
 }
 
-static enum gdn_status ask_head(struct work *work, int count, struct engine *engine,
+static enum gdn_status ask_head(struct work *work, int count, struct gdn_model *m,
                                 struct gdn_error *err)
 {
     struct guess guesses[TURNS];
+    struct piece rows[TURNS];
     struct work *of[TURNS];
     struct guess_ask ask = {.context = of, .choose = choose_guess, .best = 1};
     int n = 0;
@@ -163,10 +164,13 @@ static enum gdn_status ask_head(struct work *work, int count, struct engine *eng
         if (room <= 0 || w->before == 0) continue;
         guesses[n] = (struct guess){.slot = w->turn->session->slot, .id = *fed(w), .most = room,
                                     .out = fed(w) + 1};
+        rows[n] = (struct piece){.slot = guesses[n].slot, .n = room};
         of[n++] = w;
         if (w->how.temperature > 0) ask.best = ENGINE_BEST; /* otherwise the best alone is chosen */
     }
-    TRY(engine_guess(engine, guesses, n, &ask, err));
+    if (n == 0) return GDN_OK;
+    prefixes_make_way(m, rows, n);
+    TRY(engine_guess(&m->engine, guesses, n, &ask, err));
     for (int i = 0; i < n; i++) of[i]->drafts = guesses[i].n;
     return GDN_OK;
 }
@@ -281,8 +285,10 @@ static enum gdn_status run(struct group *g, const struct work *first, struct eng
 {
     if (g->count == 0) return GDN_OK;
     const struct sink sink = {.context = g, .best = choose, .adjust = adjust};
+    prefixes_make_way(g->work[0]->turn->session->model, g->piece, g->count);
     const enum gdn_status status = engine_step(engine, g->piece, g->count, g->draft, &sink, err);
     settle(g, &engine->state, status);
+    for (int i = 0; i < g->count; i++) prefixes_doubt(g->work[i]->turn->session);
     TRY(status);
     for (int i = 0; i < g->count; i++)
         if (g->work[i]->barred)
@@ -326,7 +332,7 @@ enum gdn_status gdn_next(struct gdn_turn *turns, int count, struct gdn_error *er
     if (status != GDN_OK) return status;
     for (int i = 0; i < count; i++) begin(&work[i], &turns[i]);
     if (m->options.draft == GDN_DRAFT_LOOKUP) look_up(work, count);
-    if (m->options.draft == GDN_DRAFT_MTP) TRY(ask_head(work, count, &m->engine, err));
+    if (m->options.draft == GDN_DRAFT_MTP) TRY(ask_head(work, count, m, err));
     return run_groups(work, count, &m->engine, err);
 }
 

@@ -68,10 +68,11 @@ static void add_names(const char *folder, struct names *names)
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir)) && names->count < NAMES;) {
         char *path = names->path[names->count];
-        if (e->d_name[0] == '.' || strlen(e->d_name) >= NAME_BYTES || has(names, e->d_name) ||
+        const size_t len = strlen(e->d_name);
+        if (e->d_name[0] == '.' || len >= NAME_BYTES || has(names, e->d_name) ||
             !file_join(path, RESOLVE_BYTES, folder, e->d_name) || !is_model(path))
             continue;
-        snprintf(names->text[names->count++], NAME_BYTES, "%s", e->d_name);
+        memcpy(names->text[names->count++], e->d_name, len + 1);
     }
     if (dir) closedir(dir);
 }

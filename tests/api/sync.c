@@ -190,6 +190,36 @@ static void pages_make_way(void **state)
     gdn_model_close(model);
 }
 
+/* To the turns of answers as well, with and without guesses of what comes. */
+static void pages_make_way_for_turns(void **state)
+{
+    (void)state;
+    static const enum gdn_draft kinds[] = {GDN_DRAFT_OFF, GDN_DRAFT_LOOKUP, GDN_DRAFT_MTP};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct gdn_options o = small_options();
+        o.context = 512;
+        o.draft = kinds[k];
+        gdn_model *model = open_with(DEMO, &o);
+        gdn_session *s = open_session(model);
+        int32_t ids[MOST];
+        for (int32_t i = 0; i < 12; i++) {
+            make_ids(ids, MOST, i);
+            accepted(gdn_session_sync(s, ids, 380 + (size_t)i, NULL, NULL, &err));
+        }
+        make_ids(ids, MOST, 99);
+        accepted(gdn_session_sync(s, ids, 60, NULL, NULL, &err));
+        const int32_t kept = model->store.live;
+        struct gdn_turn turn = {.session = s, .ids = ids, .n = 1};
+        while (gdn_session_position(s) < 450) {
+            accepted(gdn_next(&turn, 1, &err));
+            ids[0] = turn.id[turn.count - 1];
+        }
+        /* It had to. */
+        assert_true(model->store.live < kept);
+        gdn_model_close(model);
+    }
+}
+
 /* ---- stopped, failed, refused ---------------------------------------------------------------- */
 
 struct patience {
@@ -428,7 +458,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_session_alone),  cmocka_unit_test(kept_at_the_end_and_at_marks),
         cmocka_unit_test(evicted_and_back),   cmocka_unit_test(small_budget),
-        cmocka_unit_test(pages_make_way),     cmocka_unit_test(stopped_keeps_what_it_has),
+        cmocka_unit_test(pages_make_way),     cmocka_unit_test(pages_make_way_for_turns),
+        cmocka_unit_test(stopped_keeps_what_it_has),
         cmocka_unit_test(usable_again),       cmocka_unit_test(refusals),
         cmocka_unit_test(second_turns),       cmocka_unit_test(thoughts_stripped),
         cmocka_unit_test(texts),
