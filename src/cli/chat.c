@@ -351,6 +351,8 @@ static void describe(struct options *o, struct chat_settings *s)
                  "thoughts before the answer, in <think>; otherwise they go to stderr");
     options_flag(o, "--stats", &s->stats, "a line of times on stderr after each answer");
     choice_options(o, &s->choice);
+    options_group(o, "Speed (the answer is the same, to the last bit)");
+    setup_draft_options(o, &s->setup);
     setup_options(o, &s->setup);
     setup_context_option(o, &s->setup);
 }

@@ -74,25 +74,37 @@ static bool is_end(const struct gdn_model_info *info, int32_t id)
     return false;
 }
 
+/* Says what was chosen. False: the answer ends here. */
+static bool say(struct turn *t, const struct gdn_turn *chosen, double begin)
+{
+    for (int32_t i = 0; i < chosen->count; i++) {
+        if (is_end(&t->info, chosen->id[i])) return false;
+        if (t->speech.count == 0) t->first = clock_seconds() - begin;
+        speech_token(&t->speech, chosen->id[i]);
+    }
+    return t->most == 0 || t->speech.count < t->most;
+}
+
+/* The first token is said before a step is spent on what may follow it. */
 static enum gdn_status answer(struct turn *t, struct gdn_error *err)
 {
     const double begin = clock_seconds();
-    double first = begin;
-    while (!interrupt_noted() && output_open()) {
-        int32_t id;
-        TRY(gdn_session_sample(t->session, &t->sampling, &id, err));
-        if (is_end(&t->info, id)) break;
-        if (t->speech.count == 0) first = clock_seconds();
-        speech_token(&t->speech, id);
-        if (t->speech.count == t->most) break;
+    int32_t last;
+    struct gdn_turn next = {.session = t->session, .ids = &last, .n = 1, .sampling = &t->sampling,
+                            .stop = t->info.eos, .stop_count = (size_t)t->info.eos_count,
+                            .count = 1};
+    TRY(gdn_session_sample(t->session, &t->sampling, &next.id[0], err));
+    while (!interrupt_noted() && output_open() && say(t, &next, begin)) {
         if (gdn_session_position(t->session) >= t->context) {
             fprintf(stderr, "\n[the context of %d tokens is full]", t->context);
             break;
         }
-        TRY(gdn_session_feed(t->session, &id, 1, err));
+        const int64_t left = t->most ? t->most - t->speech.count : GDN_TURN_TOKENS;
+        next.most = left < GDN_TURN_TOKENS ? (int32_t)left : GDN_TURN_TOKENS;
+        last = next.id[next.count - 1];
+        TRY(gdn_next(&next, 1, err));
     }
-    t->first = first - begin;
-    t->answered = clock_seconds() - first;
+    t->answered = clock_seconds() - begin - t->first;
     t->stopped = interrupt_noted() != 0;
     return GDN_OK;
 }

@@ -34,6 +34,15 @@ static void answers(void **state)
     assert_string_equal(ran.out, said);
     went_well(chat("", NULL, NULL));
     assert_string_equal(ran.out, "");
+    /* Guessing ahead changes nothing of what is said, in this turn and the next. */
+    static const char tales[] = "Tell me a tale about a fox.\nAnd a tale about a cow.\n";
+    went_well(chat(tales, "-n", "150"));
+    snprintf(said, sizeof said, "%s", ran.out);
+    put("lines", tales);
+    went_well(gdn_in("lines", "chat", "demo", "--temp", "0", "-n", "150", "--draft", "mtp"));
+    assert_string_equal(ran.out, said);
+    went_well(gdn_in("lines", "chat", "demo", "--temp", "0", "-n", "150", "--draft", "lookup"));
+    assert_string_equal(ran.out, said);
     went_well(chat("/quit\nWhat is 7 + 5?\n", NULL, NULL));
     assert_string_equal(ran.out, "");
     chat("What is 7 + 5?\n", "--stats", NULL);
