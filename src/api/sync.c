@@ -50,12 +50,14 @@ enum gdn_status gdn_session_keep(gdn_session *s, struct gdn_error *err)
 
 void prefixes_make_way(struct gdn_model *m, const struct piece *pieces, int count)
 {
+    const struct state *st = &m->engine.state;
     int64_t need = 0;
     for (int i = 0; i < count; i++) {
-        const int32_t position = m->engine.state.slot[pieces[i].slot].position;
-        need += (position + (int64_t)pieces[i].n + PAGE - 1) / PAGE - position / PAGE;
+        const int32_t position = st->slot[pieces[i].slot].position, lag = state_lag(st);
+        const int32_t from = position > lag ? position - lag : 0;
+        need += (position + (int64_t)pieces[i].n + PAGE - 1) / PAGE - from / PAGE;
     }
-    if (m->store.live > 0 && need <= m->engine.state.pages)
+    if (m->store.live > 0 && need <= st->pages)
         store_free_pages(&m->store, (int32_t)need);
 }
 

@@ -98,6 +98,17 @@ static void sync_one(struct program *p, gdn_session *s, bool stops)
     p->presented += p->n[i];
 }
 
+/* A few turns of an answer, which may have been guessed ahead. */
+static void takes_turns(struct program *p, gdn_session *s)
+{
+    int32_t id = below(p, p->play.vocab);
+    struct gdn_turn turn = {.session = s, .ids = &id, .n = 1, .most = 4};
+    for (int i = below(p, 3); i > 0; i--) {
+        must(p, gdn_next(&turn, 1, &p->err));
+        id = turn.id[turn.count - 1];
+    }
+}
+
 static void one_operation(struct program *p)
 {
     const int i = below(p, SESSIONS);
@@ -108,6 +119,7 @@ static void one_operation(struct program *p)
     switch (below(p, 8)) {
     case 0:
         if (room > 0) play_feed(s, ids, (size_t)n, NULL, 0, NULL);
+        if (room > 0 && gdn_session_position(s) < 480) takes_turns(p, s);
         break;
     case 1:
         if (room > 0) play_draft(s, ids, (size_t)n, below(p, n + 1), NULL);
@@ -132,7 +144,8 @@ static void program_run(const char *model, struct play_options o, int64_t budget
 {
     static struct program p;
     p = (struct program){.rng = {.seed = seed}};
-    play_open(&p.oracle, model, &o);
+    play_open(&p.oracle, model, &(struct play_options){.device = o.device, .compute = o.compute,
+                                                       .state = o.state, .threads = o.threads});
     o.sessions = SESSIONS;
     o.speculate = true;
     o.prefix_bytes = budget;
@@ -172,6 +185,16 @@ static void each_type(void **state)
                     1 << 26, 20 + (uint64_t)k);
 }
 
+static void each_draft(void **state)
+{
+    (void)state;
+    static const char *const heads[] = {"q35-r4-odd", "q35moe-stacked", "next-plain"};
+    for (size_t m = 0; m < sizeof heads / sizeof *heads; m++)
+        for (int k = GDN_DRAFT_LOOKUP; k <= GDN_DRAFT_MTP; k++)
+            program_run(heads[m], (struct play_options){.draft = (enum gdn_draft)k, .threads = 1},
+                        m ? 1 << 26 : 1 << 18, 40 + 2 * (uint64_t)m + (uint64_t)k);
+}
+
 static void each_budget(void **state)
 {
     (void)state;
@@ -186,6 +209,7 @@ int main(void)
         cmocka_unit_test(each_family),
         cmocka_unit_test(each_type),
         cmocka_unit_test(each_budget),
+        cmocka_unit_test(each_draft),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
