@@ -1,7 +1,7 @@
-/* chat.c: `gdn chat`: a conversation. Answers go to standard output, all else to standard error; a line
- * that begins with a slash is for gdn. Every turn presents the whole conversation, and the session
- * computes what it has not computed yet: taking turns back, branches and loaded files need no care of
- * their own. */
+/* chat.c: `gdn chat`: a conversation. Answers go to standard output, all else to standard error; a
+ * line that begins with a slash is for gdn. Every turn presents the whole conversation, and the
+ * session computes what it has not computed yet: taking turns back, branches and loaded files need
+ * no care of their own. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

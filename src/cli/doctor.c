@@ -1,5 +1,5 @@
-/* doctor.c: `gdn doctor`: what gdn finds on this machine, to read or to put into a report. Each part
- * reads what the system says; a part that is not there is told, never an error. */
+/* doctor.c: `gdn doctor`: what gdn finds on this machine, to read or to put into a report. Each
+ * part reads what the system says; a part that is not there is told, never an error. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,5 +183,5 @@ const struct command command_doctor = {
     .name = "doctor", .words = "", .least = 0, .most = 0, .run = run,
     .summary = "Tell what gdn finds on this machine",
     .examples = "doctor\ndoctor > report.txt",
-    .notes = "It starts nothing and changes nothing; the page is made to go with a report of a fault.",
+    .notes = "It starts nothing and changes nothing; the page is for reports of faults.",
 };

@@ -7,8 +7,8 @@
 
 /* From now on the first signal is only noted and the second ends the program. */
 void interrupt_note(void);
-/* From now on Ctrl-C is only noted, any number of times, until interrupt_forget. Three in a row that
- * nobody forgot end the program. SIGTERM ends it at once. */
+/* From now on Ctrl-C is only noted, any number of times, until interrupt_forget. Three in a row
+ * that nobody forgot end the program. SIGTERM ends it at once. */
 void interrupt_listen(void);
 void interrupt_forget(void);
 /* The signal that was noted, or 0. */

@@ -56,7 +56,7 @@ static void command_page(const struct command *command, const struct options *op
     bytes_addf(page, "\n%s", exit_codes);
 }
 
-/* ---- one command's line ------------------------------------------------------------------------ */
+/* ---- one command's line ---------------------------------------------------------------------- */
 
 /* While all commands are asked for the names of their options, nothing else is done. */
 static struct settings_names known;

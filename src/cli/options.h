@@ -74,8 +74,8 @@ void options_line_only(struct options *o);
 
 /* The option called `name`, without its dashes; NULL: there is none. */
 struct option *options_find(struct options *o, const char *name);
-/* Gives it a value from somewhere else than the command line, unless a stronger one is there: a flag
- * takes true and false. What is wrong is told as on the command line. */
+/* Gives it a value from somewhere else than the command line, unless a stronger one is there: a
+ * flag takes true and false. What is wrong is told as on the command line. */
 enum gdn_status options_assign(struct options *o, struct option *row, const char *value,
                                enum option_rank rank, const char *origin, struct gdn_error *err);
 

@@ -1,5 +1,5 @@
-/* talk.h: a conversation as chat templates take it: messages, each the text of a JSON object. Its file
- * is the JSON list of them, which other programs read too. */
+/* talk.h: a conversation as chat templates take it: messages, each the text of a JSON object. Its
+ * file is the JSON list of them, which other programs read too. */
 #ifndef CLI_TALK_H
 #define CLI_TALK_H
 

@@ -1,5 +1,5 @@
-/* turn.h: one answer in a conversation: the whole of it is given to the session, which computes what
- * is new, and the answer comes out token by token. */
+/* turn.h: one answer in a conversation: the whole of it is given to the session, which computes
+ * what is new, and the answer comes out token by token. */
 #ifndef CLI_TURN_H
 #define CLI_TURN_H
 
@@ -27,9 +27,9 @@ struct turn {
  * session keeps what it has read. After a failure the session may be given other messages. */
 enum gdn_status turn_take(struct turn *turn, const char *messages, size_t len,
                           struct gdn_error *err);
-/* The session becomes what stands in front of the next question, whatever that is: what two lists of
- * messages, which differ in their last question only, have in common. A template may write a turn
- * in another way once it is no more the last. */
+/* The session becomes what stands in front of the next question, whatever that is: what two lists
+ * of messages, which differ in their last question only, have in common. A template may write a
+ * turn in another way once it is no more the last. */
 enum gdn_status turn_settle(struct turn *turn, const struct bytes *one, const struct bytes *other,
                             struct gdn_error *err);
 /* One line about it, for standard error. */

@@ -37,8 +37,8 @@ struct prefix_found prefix_find(const struct store *store, const int32_t *tokens
 
 static int32_t block_end(int32_t position) { return (position + BLOCK - 1) / BLOCK * BLOCK; }
 
-/* Far behind the end short messages share a stop, for each one also cuts a pass: four times as dense
- * as distances are. */
+/* Far behind the end short messages share a stop, for each one also cuts a pass: four times as
+ * dense as distances are. */
 static bool is_worth(int32_t position, int32_t from, int32_t n)
 {
     const int32_t behind = n - position;

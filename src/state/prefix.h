@@ -1,7 +1,7 @@
-/* prefix.h: how much of a list of tokens need not be computed, and where its computing stops to keep
- * a state for the next list.
+/* prefix.h: how much of a list of tokens need not be computed, and where its computing stops to
+ * keep a state for the next list.
  *
- *     kept       |----- agrees -----|-- differs --|        a state at its end, a log of 1..16 tokens
+ *     kept       |----- agrees -----|-- differs --|      a state at its end, a log of 1..16
  *     list       |----- agrees -----|---- to be computed ----|
  *
  * A state serves a list up to where the two agree, if its log reaches back to there: it is restored

@@ -144,7 +144,8 @@ static void evicted_and_back(void **state)
     gdn_model_close(model);
 }
 
-/* A budget for hardly more than one: what is kept never weighs more, and the lists come out right. */
+/* A budget for hardly more than one: what is kept never weighs more, and the lists come out
+ * right. */
 static void small_budget(void **state)
 {
     (void)state;
@@ -387,8 +388,8 @@ static void second_turns(void **state)
     const int32_t n = gdn_session_position(t.session);
     t.message[t.count++] = (struct gdn_message){"assistant", story};
     const struct gdn_synced second = say(&t, "And then?");
-    /* The template may write the empty thoughts of the last turn only: then the answer is read again
-     * behind the head of its message, at the worst. */
+    /* The template may write the empty thoughts of the last turn only: then the answer is read
+     * again behind the head of its message, at the worst. */
     assert_true(second.computed <= new_tokens(&t, before, n) + 16);
     /* Regenerated: nothing but the distribution is needed, and it was kept. */
     answer(&t, story);

@@ -1,5 +1,5 @@
-/* gdn chat, its lines from a file: answers alone on standard output, commands, files, branches, and how
- * much of a conversation is computed again. */
+/* gdn chat, its lines from a file: answers alone on standard output, commands, files, branches, and
+ * how much of a conversation is computed again. */
 #include "cli/program.h"
 
 static int chat(const char *lines, const char *a, const char *b)
@@ -46,8 +46,8 @@ static void answers(void **state)
     went_well(chat("/quit\nWhat is 7 + 5?\n", NULL, NULL));
     assert_string_equal(ran.out, "");
     chat("What is 7 + 5?\n", "--stats", NULL);
-    came(ran.err, "[prompt ", " tok/s; reused 0 tokens; answer ", "; first token ", " ms; peak memory ",
-         "]\n");
+    came(ran.err, "[prompt ", " tok/s; reused 0 tokens; answer ", "; first token ",
+         " ms; peak memory ", "]\n");
     went_well(chat("Tell me a tale.\n", "-n", "1"));
     assert_true(strlen(ran.out) < 20);
 }
@@ -70,8 +70,8 @@ static void long_messages(void **state)
 static void commands(void **state)
 {
     (void)state;
-    chat("/help\n/nope\n/halp\n/think maybe\n/think off\n/rewind x\n/rewind\n/fork 2\n/save\n/load\n"
-         "/load nowhere\n/system You are brief.\n/system\n/stats\n", NULL, NULL);
+    chat("/help\n/nope\n/halp\n/think maybe\n/think off\n/rewind x\n/rewind\n/fork 2\n/save\n"
+         "/load\n/load nowhere\n/system You are brief.\n/system\n/stats\n", NULL, NULL);
     came(ran.err, "/system TEXT", "/fork", "Ctrl-C stops the answer", "/nope: no such command",
          "/halp: no such command; did you mean /help", "/think: found \"maybe\", need on, off",
          "/rewind: found \"x\", need a number", "[turns taken back: 0]",
@@ -83,12 +83,13 @@ static void commands(void **state)
 static void branches_and_turns(void **state)
 {
     (void)state;
-    chat("What is 7 + 5?\n/fork\nAnd 3 + 4?\n/fork 1\n/rewind\n/fork 2\n/rewind 5\nWhat is 7 + 5?\n",
-         NULL, NULL);
+    chat("What is 7 + 5?\n/fork\nAnd 3 + 4?\n/fork 1\n/rewind\n/fork 2\n/rewind 5\n"
+         "What is 7 + 5?\n", NULL, NULL);
     assert_string_equal(ran.out, "7 + 5 = 12.\n3 + 4 = 7.\n7 + 5 = 12.\n");
     came(ran.err, "[branch 2 of 2, 1 questions]", "[branch 1 of 2, 1 questions]",
          "[turns taken back: 1]", "[branch 2 of 2, 2 questions]", "[turns taken back: 2]");
-    chat("/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n"
+    chat("/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n/fork\n"
+         "/fork\n"
          "/fork\n/fork\n/fork\n", NULL, NULL);
     came(ran.err, "[branch 16 of 16", "/fork: there are 16 branches");
 }
@@ -145,7 +146,8 @@ static void files(void **state)
     put("bad2", "[{\"content\":\"x\"}]");
     put("bad3", "[{\"role\":\"user\"}");
     put("bad4", "[3]");
-    chat("What is 7 + 5?\n/load bad1\n/load bad2\n/load bad3\n/load bad4\nAnd 3 + 4?\n", NULL, NULL);
+    chat("What is 7 + 5?\n/load bad1\n/load bad2\n/load bad3\n/load bad4\n"
+         "And 3 + 4?\n", NULL, NULL);
     came(ran.err, "bad1: found no list", "bad2: message 0 has no role", "bad3: byte ",
          "bad4: byte ", "need an object");
     came(ran.out, "7 + 5 = 12.\n", first);
@@ -156,8 +158,8 @@ static void limits(void **state)
 {
     (void)state;
     /* The context: told, and the question is taken back; what fits goes on. */
-    chat("What is 7 + 5? I mean the sum of seven and five, which I would like to know, if it is not "
-         "too much to ask of you, who knows all the sums.\nWhat is 7 + 5?\n", "--ctx", "40");
+    chat("What is 7 + 5? I mean the sum of seven and five, which I would like to know, if it is "
+         "not too much to ask of you, who knows all the sums.\nWhat is 7 + 5?\n", "--ctx", "40");
     came(ran.err, "gdn chat: the conversation: found ", "tokens, the context holds 40");
     assert_string_equal(ran.out, "7 + 5 = 12.\n");
     chat("Tell me a tale.\n", "--ctx", "30");
@@ -170,7 +172,8 @@ static void limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers), cmocka_unit_test(long_messages), cmocka_unit_test(commands), cmocka_unit_test(branches_and_turns),
+        cmocka_unit_test(answers), cmocka_unit_test(long_messages), cmocka_unit_test(commands),
+        cmocka_unit_test(branches_and_turns),
         cmocka_unit_test(nothing_twice), cmocka_unit_test(files), cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, make_work, drop_work);

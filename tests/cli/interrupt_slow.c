@@ -1,5 +1,5 @@
-/* Ctrl-C at random moments: a chat goes on, its session computes what it did before, and what it saved
- * is whole; a run that is told to save saves a state that is whole. */
+/* Ctrl-C at random moments: a chat goes on, its session computes what it did before, and what it
+ * saved is whole; a run that is told to save saves a state that is whole. */
 #include "cli/program.h"
 
 #include "base/rng.h"

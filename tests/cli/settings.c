@@ -25,7 +25,8 @@ static void the_stronger_wins(void **state)
     (void)state;
     config_is("# notes\n\nn = 5\ntemp = 0.25\n[chat_is_not_here_yet]\n");
     refused(3, gdn("run", DEMO, "x"), "gdn/config, line 5: command \"chat_is_not_here_yet\"");
-    config_is("n = 5\ntemp = 0.25\nthreads=1\n[run]\nn = 6\nsystem = \"Be brief.\"\n[bench]\nn=7\n");
+    config_is("n = 5\ntemp = 0.25\nthreads=1\n[run]\nn = 6\n"
+              "system = \"Be brief.\"\n[bench]\nn=7\n");
     gdn("run", DEMO, "x", "--print-config");
     printed("[run]\nsystem = \"Be brief.\"\nn = 6\ntemp = 0.25\nthreads = 1\n");
     setenv("GDN_N", "8", 1);

@@ -1,5 +1,5 @@
-/* cli_settings.c: config files. What is taken is within its bounds; printed as a config file and read
- * again it is the same; what is refused has a sentence. */
+/* cli_settings.c: config files. What is taken is within its bounds; printed as a config file and
+ * read again it is the same; what is refused has a sentence. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -36,7 +36,8 @@ static void describe(struct options *o, struct values *v)
 static bool read_file(struct options *o, struct values *v, char *text, struct gdn_error *err)
 {
     static const struct settings_names names = {
-        .command = {"run", "chat"}, .option = {"on", "off", "n", "share", "text", "choice", "other"},
+        .command = {"run", "chat"},
+        .option = {"on", "off", "n", "share", "text", "choice", "other"},
         .commands = 2, .options = 7};
     describe(o, v);
     return settings_parse(o, "run", &names, "config", text, err) == GDN_OK;

@@ -1,5 +1,5 @@
-/* cli_talk.c: files of conversations. What is taken is printed as a list that reads back the same; what
- * is refused leaves nothing and has a sentence; taking turns back ends without questions. */
+/* cli_talk.c: files of conversations. What is taken is printed as a list that reads back the same;
+ * what is refused leaves nothing and has a sentence; taking turns back ends without questions. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

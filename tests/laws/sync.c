@@ -1,6 +1,7 @@
-/* sync.c: a session that was given a whole list is one that was fed it: random programs of lists that
- * share beginnings, answers, drafts, rewinds, forks, stops and small budgets over several sessions;
- * after each operation the next row of logits is compared in bits with an empty session's. */
+/* sync.c: a session that was given a whole list is one that was fed it: random programs of lists
+ * that share beginnings, answers, drafts, rewinds, forks, stops and small budgets over several
+ * sessions; after each operation the next row of logits is compared in bits with an empty
+ * session's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
