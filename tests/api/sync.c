@@ -20,13 +20,27 @@ static gdn_model *open_for_lists(int sessions, int64_t budget)
     return open_with(TINY, &o);
 }
 
+static gdn_model *oracle; /* keeps nothing */
+
+static int open_oracle(void **state)
+{
+    (void)state;
+    oracle = open_for_lists(1, 0);
+    return 0;
+}
+
+static int close_oracle(void **state)
+{
+    (void)state;
+    gdn_model_close(oracle);
+    return 0;
+}
+
 /* The session holds the list, and its distribution and logits are those of a fresh one, in bits. */
 static void is_fresh(gdn_session *s, const int32_t *ids, int32_t n)
 {
-    static gdn_model *model;
     static float mine[VOCAB], fresh[VOCAB];
-    if (!model) model = open_for_lists(1, 0);
-    gdn_session *never = open_session(model);
+    gdn_session *never = open_session(oracle);
     assert_int_equal(gdn_session_position(s), n);
     assert_memory_equal(gdn_session_tokens(s), ids, sizeof *ids * (size_t)n);
     accepted(gdn_session_feed(never, ids, (size_t)n, &err));
@@ -465,5 +479,5 @@ int main(void)
         cmocka_unit_test(second_turns),       cmocka_unit_test(thoughts_stripped),
         cmocka_unit_test(texts),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_oracle, close_oracle);
 }
