@@ -45,13 +45,21 @@ static inline __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, cons
     return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)), _mm256_loadu_ps(x + b));
 }
 
+/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. */
+static inline void ask(const uint8_t *at)
+{
+    _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T0);
+}
+
 static float row_q8(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
 {
     __m256 sum = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b += 8) {
         float scale[8];
+        ask(w->scale + 2 * b);
         _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
         for (int64_t i = b; i < b + 8 && i < blocks; i++) {
+            ask(w->code + 32 * i);
             const __m256i dot = dot_q8(w->code + 32 * i, x->code + 32 * i);
             sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcast_ss(&scale[i - b]), sum);
         }
@@ -64,10 +72,12 @@ static float row_q4(const struct quant_row *w, int64_t blocks, const struct quan
     __m256 sum = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b += 8) {
         float scale[8];
+        ask(w->scale + 2 * b);
         _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
         sum = _mm256_add_ps(sum, scales8(w->minimum, b, blocks, x->sum));
         for (int64_t i = b; i < b + 8 && i < blocks; i += 2) {
             const int8_t *codes = x->code + i / 4 * 128 + i % 4 * 16;
+            ask(w->code + 16 * i);
             const __m256i dot = dot_q4(w->code + 16 * i, i + 1 < blocks, codes);
             const __m256 two = _mm256_set_m128(_mm_broadcast_ss(&scale[i - b + 1]),
                                                _mm_broadcast_ss(&scale[i - b]));

@@ -4,11 +4,9 @@
  * that adds to a sum is in x->less, where the sum begins. The scales of 16 blocks are converted at
  * once and spread to the lanes of each register of codes (2 blocks of q8, 4 of q4).
  *
- * The four rows of weights are four streams; each is one after another in memory, and what lies one
- * group of rows ahead is asked for early. */
-#include <immintrin.h>
-
+ * A row after another, as they lie in memory; what comes next is asked for. */
 #include "kernels/cpu/quant.h"
+#include "kernels/cpu/vec_avx512.h"
 
 /* Lane l of register p of a group of 16 blocks takes scale[spread[p][l]]. */
 #define EIGHT(b) b, b, b, b, b, b, b, b
@@ -35,65 +33,80 @@ static inline __m512 load_f16(const uint8_t *at, int64_t left)
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
 }
 
-static inline __m512 add_scaled(__m512 sum, __m512i dot, const int32_t *spread, __m512 scale)
+/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. */
+static inline void ask(const uint8_t *at) { _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T0); }
+
+static inline __m512 add_scaled(__m512 sum, __m512i dot, __m512i spread, __m512 scale)
 {
-    const __m512 each = _mm512_permutexvar_ps(_mm512_loadu_si512(spread), scale);
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), each, sum);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(spread, scale), sum);
 }
 
-/* 16 blocks of a row, of which `left` are there: a constant where all are. */
-static inline __attribute__((always_inline)) __m512
-group_q8(__m512 sum, const struct quant_row *w, int64_t b, int64_t left, const struct quant_x *x)
+/* 16 blocks of a row, of which `left` are there: a constant where all are. Four chains of sums. */
+VF_INLINE void group_q8(__m512 sum[4], const struct quant_row *w, int64_t b, int64_t left,
+                        const struct quant_x *x)
 {
-    const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
-                                       _mm512_loadu_ps(x->scale + b));
-    const uint8_t *code = w->code + 32 * b;
     const __m512i shift = _mm512_set1_epi8(-128);
-    for (int p = 0; p < 8 && 2 * p < left; p++) {
-        const __m512i unsign = _mm512_xor_si512(load64(code + 64 * p, 32 * left - 64 * p), shift);
-        const __m512i dot = _mm512_dpbusd_epi32(_mm512_loadu_si512(x->less + 8 * b + 16 * p),
-                                                unsign, _mm512_loadu_si512(x->code + 32 * b + 64 * p));
-        sum = add_scaled(sum, dot, spread_q8[p], scale);
-    }
-    return sum;
-}
-
-static inline __attribute__((always_inline)) __m512
-group_q4(__m512 sum, const struct quant_row *w, int64_t b, int64_t left, const struct quant_x *x)
-{
+    ask(w->scale + 2 * b);
     const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
                                        _mm512_loadu_ps(x->scale + b));
-    const uint8_t *code = w->code + 16 * b;
-    const __m512i low = _mm512_set1_epi8(15);
-    sum = _mm512_fmadd_ps(load_f16(w->minimum + 2 * b, left), _mm512_loadu_ps(x->sum + b), sum);
-    for (int p = 0; p < 4 && 4 * p < left; p++) {
-        const __m512i both = load64(code + 64 * p, 16 * left - 64 * p);
-        const int8_t *at = x->code + 32 * b + 128 * p;
-        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(both, low),
-                                          _mm512_loadu_si512(at));
-        dot = _mm512_dpbusd_epi32(dot, _mm512_and_si512(_mm512_srli_epi16(both, 4), low),
-                                  _mm512_loadu_si512(at + 64));
-        sum = add_scaled(sum, dot, spread_q4[p], scale);
+    VF_UNROLL for (int p = 0; p < 8; p++) {
+        if (2 * p >= left) break;
+        const uint8_t *at = w->code + 32 * b + 64 * p;
+        ask(at);
+        const __m512i own = _mm512_xor_si512(load64(at, 32 * left - 64 * p), shift);
+        const __m512i dot = _mm512_dpbusd_epi32(_mm512_loadu_si512(x->less + 8 * b + 16 * p), own,
+                                                _mm512_loadu_si512(x->code + 32 * b + 64 * p));
+        sum[p % 4] = add_scaled(sum[p % 4], dot, _mm512_loadu_si512(spread_q8[p]), scale);
     }
-    return sum;
+}
+
+VF_INLINE void group_q4(__m512 sum[4], const struct quant_row *w, int64_t b, int64_t left,
+                        const struct quant_x *x)
+{
+    const __m512i four = _mm512_set1_epi8(15);
+    ask(w->scale + 2 * b);
+    ask(w->minimum + 2 * b);
+    const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
+                                       _mm512_loadu_ps(x->scale + b));
+    sum[0] = _mm512_fmadd_ps(load_f16(w->minimum + 2 * b, left), _mm512_loadu_ps(x->sum + b), sum[0]);
+    VF_UNROLL for (int p = 0; p < 4; p++) {
+        if (4 * p >= left) break;
+        const uint8_t *at = w->code + 16 * b + 64 * p;
+        const int8_t *code = x->code + 32 * b + 128 * p;
+        ask(at);
+        const __m512i own = load64(at, 16 * left - 64 * p);
+        const __m512i upper = _mm512_and_si512(_mm512_srli_epi16(own, 4), four);
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(own, four),
+                                          _mm512_loadu_si512(code));
+        dot = _mm512_dpbusd_epi32(dot, upper, _mm512_loadu_si512(code + 64));
+        sum[p] = add_scaled(sum[p], dot, _mm512_loadu_si512(spread_q4[p]), scale);
+    }
+}
+
+static float row_dot(const struct quant_row *w, enum dtype dtype, int64_t blocks,
+                     const struct quant_x *x)
+{
+    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                     _mm512_setzero_ps()};
+    int64_t b = 0;
+    if (dtype == DTYPE_Q8) {
+        for (; b + QUANT_SCALES <= blocks; b += QUANT_SCALES)
+            group_q8(sum, w, b, QUANT_SCALES, x);
+        if (b < blocks) group_q8(sum, w, b, blocks - b, x);
+    } else {
+        for (; b + QUANT_SCALES <= blocks; b += QUANT_SCALES)
+            group_q4(sum, w, b, QUANT_SCALES, x);
+        if (b < blocks) group_q4(sum, w, b, blocks - b, x);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]),
+                                              _mm512_add_ps(sum[2], sum[3])));
 }
 
 void quant_dot_vnni(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
                     int64_t blocks, const struct quant_x *x)
 {
-    struct quant_row w[QUANT_ROWS];
-    __m512 sum[QUANT_ROWS];
     for (int r = 0; r < QUANT_ROWS; r++) {
-        w[r] = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
-        sum[r] = _mm512_setzero_ps();
+        const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
+        y[r] = row_dot(&w, dtype, blocks, x);
     }
-    int64_t b = 0;
-    for (; b + QUANT_SCALES <= blocks; b += QUANT_SCALES)
-        for (int r = 0; r < QUANT_ROWS; r++)
-            sum[r] = dtype == DTYPE_Q8 ? group_q8(sum[r], &w[r], b, QUANT_SCALES, x)
-                                       : group_q4(sum[r], &w[r], b, QUANT_SCALES, x);
-    for (int r = 0; b < blocks && r < QUANT_ROWS; r++)
-        sum[r] = dtype == DTYPE_Q8 ? group_q8(sum[r], &w[r], b, blocks - b, x)
-                                   : group_q4(sum[r], &w[r], b, blocks - b, x);
-    for (int r = 0; r < QUANT_ROWS; r++) y[r] = _mm512_reduce_add_ps(sum[r]);
 }
