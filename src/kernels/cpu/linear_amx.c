@@ -12,18 +12,11 @@
  * Weights that tiles cannot read go to the vector product: a list is cut where the type changes. */
 #include "kernels/cpu/linear_amx_rows.h"
 
-#ifndef LINEAR_PART
-#define LINEAR_PART 7
-#endif
-#ifndef LINEAR_STRIPS
-#define LINEAR_STRIPS 2
-#endif
-
 enum {
-    GROUPS = 4,                     /* of 16 columns: a strip */
+    GROUPS = 4, /* of 16 columns: a strip */
     STRIP_COLUMNS = GROUPS * TILE_ROWS,
-    PART_STEPS = LINEAR_PART,       /* of a panel: with x from L2 and what follows, 3/4 of L1 */
-    STRIPS = LINEAR_STRIPS          /* that share a part of x while it is in L2 */
+    PART_STEPS = 8, /* of a panel: two thirds of L1 */
+    STRIPS = 2      /* that share a part of x while it is in L2 */
 };
 
 /* A product as its x was packed: [tile][step][TILE_SIZE]. */
@@ -65,7 +58,7 @@ TILE_INLINE void dp_groups(const struct tiles_of_w *w, const char *x, int64_t st
     }
 }
 
-/* The same, with what lies a group further asked for: as long a piece of memory as 16 rows are. */
+/* The same, with the groups that come next asked for, line by line as they lie in memory. */
 TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t steps)
 {
     enum { LINE = 64 };
@@ -73,7 +66,7 @@ TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t st
         tile_load(4, x, TILE_BYTES);
         for (int g = 0; g < GROUPS; g++)
             for (int i = 0; i < TILE_SIZE; i += LINE)
-                __builtin_prefetch(w[g].at + (steps + s) * TILE_SIZE + i, 0, 2);
+                __builtin_prefetch(w[g].at + (GROUPS * steps + s) * TILE_SIZE + i, 0, 2);
         const size_t at = (size_t)s;
         tile_load(5, w[0].at + at * w[0].step, w[0].stride), tile_dp(0, 5, 4);
         tile_load(6, w[1].at + at * w[1].step, w[1].stride), tile_dp(1, 6, 4);
@@ -133,25 +126,22 @@ static void leave(const struct tiled *d, int64_t unit, const char *sums, size_t 
                columns < TILE_ROWS ? columns : TILE_ROWS);
 }
 
-/* One tile of x. Columns n.. are cut into GROUPS parts, and a group of each is taken at a time: so
- * each part is one long stream. */
+/* One tile of x, a strip of W at a time. */
 static void run_streams(const struct tiled *d, int64_t n, int64_t columns, char *room, char *sums)
 {
-    const int64_t groups = (columns + TILE_ROWS - 1) / TILE_ROWS, end = n + columns;
-    const int64_t apart = (groups + GROUPS - 1) / GROUPS;
-    for (int64_t i = 0; i < apart; i++) {
+    for (int64_t c = 0; c < columns; c += STRIP_COLUMNS) {
         struct tiles_of_w w[GROUPS];
-        int64_t at[GROUPS];
-        for (int g = 0; g < GROUPS; g++) {
-            at[g] = n + (g * apart + i) * TILE_ROWS;
+        for (int64_t g = 0; g < GROUPS; g++) {
+            const int64_t at = c + g * TILE_ROWS;
             char *own = room + g * d->steps * TILE_SIZE;
-            w[g] = g > 0 && at[g] >= end ? w[0] : group_tiles(d, at[g], end - at[g], own);
+            w[g] = at < columns ? group_tiles(d, n + at, columns - at, own) : w[0];
         }
         sums_zero();
         dp_stream(w, d->x, d->steps);
         sums_store(sums);
-        for (int g = 0; g < GROUPS; g++)
-            if (at[g] < end) leave(d, 0, sums + g * TILE_SIZE, TILE_SIZE, at[g], end - at[g]);
+        for (int64_t g = 0; g < GROUPS && c + g * TILE_ROWS < columns; g++)
+            leave(d, 0, sums + g * TILE_SIZE, TILE_SIZE, n + c + g * TILE_ROWS,
+                  columns - c - g * TILE_ROWS);
     }
 }
 
