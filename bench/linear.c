@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/arena.h"
 #include "base/cpu.h"
@@ -26,29 +27,33 @@ struct work {
     int M, K, N, copies;
     enum dtype x, w, y;
     double must, goal; /* us, or of few rows the share of the roof; 0: nothing is asked */
+    bool small;        /* pages of 4 KB, as those of a mapped file */
 };
 enum { FEW = 16 };
 
 static const struct work works[] = {
-    {"512 up", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 2386, 2013},
-    {"512 down", 512, 3584, 1024, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 3268, 2684},
-    {"512 up f32", 512, 1024, 3072, 4, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0},
-    {"512 up f32 w", 512, 1024, 3072, 4, DTYPE_F32, DTYPE_F32, DTYPE_F32, 0, 0},
-    {"128 up", 128, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
-    {"64 up", 64, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
-    {"32 up", 32, 1024, 3072, 16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
-    {"1 wide", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 90, 97},
-    {"1 deep", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 90, 97},
-    {"1 wide f32", 1, 1024, 7168, 210, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0},
-    {"4 wide", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
-    {"16 wide", 16, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0},
-    {"512 up q8", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
-    {"512 up q4", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
-    {"1 wide q8", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
-    {"1 wide q4", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
-    {"1 deep q4", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0},
-    {"4 wide q8", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
-    {"15 wide q8", 15, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0},
+    {"512 up", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 2386, 2013, false},
+    {"512 down", 512, 3584, 1024, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 3268, 2684, false},
+    {"512 up f32", 512, 1024, 3072, 4, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
+    {"512 up f32 w", 512, 1024, 3072, 4, DTYPE_F32, DTYPE_F32, DTYPE_F32, 0, 0, false},
+    {"128 up", 128, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, false},
+    {"64 up", 64, 1024, 3072, 4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, false},
+    {"32 up", 32, 1024, 3072, 16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, false},
+    {"1 wide", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 90, 97, false},
+    {"1 deep", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 90, 97, false},
+    {"1 wide f32", 1, 1024, 7168, 210, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
+    {"512 up 4k", 512, 1024, 3072, 64, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},
+    {"1 wide 4k", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},
+    {"1 deep 4k", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},
+    {"4 wide", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, false},
+    {"16 wide", 16, 1024, 7168, 105, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, false},
+    {"512 up q8", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0, false},
+    {"512 up q4", 512, 1024, 3072, 4, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0, false},
+    {"1 wide q8", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0, false},
+    {"1 wide q4", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0, false},
+    {"1 deep q4", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_Q4, DTYPE_BF16, 0, 0, false},
+    {"4 wide q8", 4, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0, false},
+    {"15 wide q8", 15, 1024, 7168, 105, DTYPE_BF16, DTYPE_Q8, DTYPE_BF16, 0, 0, false},
 };
 
 struct stage {
@@ -101,6 +106,7 @@ static void stage_open(struct stage *s, const struct work *w, uint32_t mask, int
     *s = (struct stage){.w = w, .device = bench_must(device_open("cpu", threads, mask, NULL))};
     bench_check(arena_open(&s->data, (size_t)w->copies * (each + 64) + ((size_t)1 << 26)) &&
                     arena_open(&s->scratch, (size_t)1 << 28), "no memory");
+    if (w->small) madvise(s->data.base, s->data.size, MADV_NOHUGEPAGE);
     s->x = matrix(&s->data, w->x, w->M, w->K);
     s->y = matrix(&s->data, w->y, w->M, w->N);
     s->weight = bench_must(arena_take(&s->data, (size_t)w->copies * sizeof *s->weight));
