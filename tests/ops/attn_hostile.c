@@ -34,7 +34,7 @@ static void choice(struct lab *lab, struct verdict *v, const struct law *law)
 
 /* ---- a past and what comes behind it ------------------------------------------------------------ */
 
-enum { LATENT = 1, POOL = 37, TENSORS = 4 };
+enum { LATENT = 1, POOL = 23, TENSORS = 4 };
 enum { Q, K, V, O };
 
 /* shape: T tokens from position `start` on; Hk, R, D, Dv, act, option as in attn_pages.c. */
