@@ -66,6 +66,11 @@ void arena_leave(struct arena *arena)
     *arena = (struct arena){0};
 }
 
+void arena_remote(struct arena *arena, void *memory, size_t bytes)
+{
+    *arena = (struct arena){.base = memory, .size = bytes, .failed = !memory, .remote = true};
+}
+
 void arena_measure(struct arena *arena) { *arena = (struct arena){0}; }
 
 void *arena_take(struct arena *arena, size_t bytes)
@@ -81,10 +86,12 @@ void *arena_take(struct arena *arena, size_t bytes)
         return NULL;
     }
     unsigned char *at = arena->base + arena->used;
-    unfence(at, bytes);
+    if (!arena->remote) {
+        unfence(at, bytes);
 #if defined(GDN_POISON) && GDN_POISON
-    memset(at, 0xff, bytes); /* NaN in every float type: nothing may be read before it is written */
+        memset(at, 0xff, bytes); /* NaN in every float type: nothing is read before it is written */
 #endif
+    }
     arena->used = end;
     if (end > arena->high) arena->high = end;
     return at;
@@ -92,6 +99,7 @@ void *arena_take(struct arena *arena, size_t bytes)
 
 void *arena_take_zeroed(struct arena *arena, size_t bytes)
 {
+    GDN_CHECK(!arena->remote, "a device's memory is not zeroed by the host");
     void *at = arena_take(arena, bytes);
     if (at) memset(at, 0, bytes);
     return at;
@@ -102,7 +110,7 @@ size_t arena_mark(const struct arena *arena) { return arena->used; }
 void arena_release(struct arena *arena, size_t mark)
 {
     GDN_CHECK(mark <= arena->used, "an arena was released to a mark ahead of it");
-    if (arena->base) fence(arena->base + mark, arena->used - mark);
+    if (arena->base && !arena->remote) fence(arena->base + mark, arena->used - mark);
     arena->used = mark;
 }
 

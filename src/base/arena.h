@@ -18,6 +18,7 @@ struct arena {
     unsigned char *base;
     size_t used, high, size;
     bool failed;
+    bool remote; /* memory that the host cannot touch */
 };
 
 /* Reserves `bytes`; false (and an arena that fails every take) when the system refuses. */
@@ -28,6 +29,9 @@ void arena_close(struct arena *arena);
  * arena_leave gives it back as it was found but for its contents. */
 void arena_over(struct arena *arena, void *memory, size_t bytes);
 void arena_leave(struct arena *arena);
+
+/* Over memory of a device, which nobody touches here. Its owner gives it back. */
+void arena_remote(struct arena *arena, void *memory, size_t bytes);
 
 /* Has no memory: every take fails, but `used` and `high` move as if it had not (SIZE_MAX: more than
  * an address space). What takes all it needs before it looks for a failure says so how much. */
