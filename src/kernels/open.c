@@ -4,6 +4,7 @@
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/ref/ref.h"
 #include "tensor/device.h"
 
@@ -33,6 +34,14 @@ static void host_clear(struct device *device, void *to, size_t bytes)
     memset(to, 0, bytes);
 }
 
+static size_t host_room(struct device *device)
+{
+    (void)device;
+    return 0;
+}
+
+static void host_finish(struct device *device) { (void)device; }
+
 static bool host_arena_open(struct device *device, struct arena *arena, size_t bytes)
 {
     (void)device;
@@ -47,8 +56,11 @@ static void host_arena_close(struct device *device, struct arena *arena)
 
 static void fill_host(struct device *device)
 {
-    device->take = host_take;
-    device->give = host_give;
+    device->host = true;
+    device->take = device->stage = host_take;
+    device->give = device->unstage = host_give;
+    device->room = host_room;
+    device->finish = host_finish;
     device->upload = device->download = device->copy = host_copy;
     device->clear = host_clear;
     device->arena_open = host_arena_open;
@@ -83,10 +95,9 @@ static void fill_cpu(struct device *device, uint32_t mask)
 
 struct device *device_open(const char *name, int threads, uint32_t mask, struct gdn_error *err)
 {
-    const bool cpu = strcmp(name, "cpu") == 0;
-    if (!cpu && strcmp(name, "ref") != 0) {
-        error_set(err, strcmp(name, "cuda") == 0 ? GDN_ERR_UNSUPPORTED : GDN_ERR_USAGE,
-                  "device: found '%s', this build has 'cpu' and 'ref'", name);
+    const bool cpu = strcmp(name, "cpu") == 0, cuda = strcmp(name, "cuda") == 0;
+    if (!cpu && !cuda && strcmp(name, "ref") != 0) {
+        error_set(err, GDN_ERR_USAGE, "device: found '%s', need 'cpu', 'cuda' or 'ref'", name);
         return NULL;
     }
     if (threads <= 0) threads = cpu_count();
@@ -95,20 +106,26 @@ struct device *device_open(const char *name, int threads, uint32_t mask, struct 
         error_set(err, GDN_ERR_MEMORY, "no memory for a device");
         return NULL;
     }
-    fill_host(device);
-    (cpu ? fill_cpu : fill_ref)(device, mask);
-    device->pool = pool_open(cpu ? threads : 1);
-    if (!device->pool) {
-        mem_give(device);
-        error_set(err, GDN_ERR_MEMORY, "no memory or threads for a pool of %d", threads);
-        return NULL;
+    if (cuda) {
+        if (cuda_open(device, err) != GDN_OK) {
+            mem_give(device);
+            return NULL;
+        }
+    } else {
+        fill_host(device);
+        (cpu ? fill_cpu : fill_ref)(device, mask);
     }
-    return device;
+    device->pool = pool_open(cpu ? threads : 1);
+    if (device->pool) return device;
+    device_close(device);
+    error_set(err, GDN_ERR_MEMORY, "no memory or threads for a pool of %d", threads);
+    return NULL;
 }
 
 void device_close(struct device *device)
 {
     if (!device) return;
     pool_close(device->pool);
+    if (!device->host) cuda_close(device);
     mem_give(device);
 }

@@ -68,7 +68,8 @@ static enum gdn_status take_experts(struct loader *l, const char *p, struct laye
     char name[ST_NAME_BYTES];
     if (!room.gate_up || !room.down)
         return error_set(l->err, GDN_ERR_MEMORY, "no memory for %d experts", l->c->experts);
-    layer->experts = (struct experts){l->c->experts, room.gate_up, room.down};
+    layer->experts = (struct experts){.count = l->c->experts, .gate_up = room.gate_up,
+                                       .down = room.down};
     if (find_name(l, p, "experts.gate_up_proj", name)) return take_stacked(l, p, false, &room);
     if (find_name(l, p, "switch_mlp.gate_proj.weight", name))
         return take_stacked(l, p, true, &room);

@@ -56,6 +56,7 @@ void pass_run(struct pass *pass, enum op op, void *args, bool weight_learns)
     const double begin = clock ? clock_seconds() : 0;
     pass->device->forward[op](pass->device, pass->data, args);
     if (clock) {
+        pass->device->finish(pass->device);
         clock->seconds[op] += clock_seconds() - begin;
         clock->calls[op]++;
     }

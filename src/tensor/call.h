@@ -54,8 +54,9 @@ extern const struct op_info op_info[OP_COUNT];
 
 /* ---- the ragged batch ---------------------------------------------------------------------- */
 
-/* Rows of B sequences, one after another. The arrays lie in device memory, so that a captured
- * pass stays valid when sequences join and leave. */
+/* Rows of B sequences, one after another. The arrays lie in device memory, so that a recorded pass
+ * stays valid when sequences join and leave; what a kernel is launched with depends on B, T, draft
+ * and reach alone. */
 struct rows {
     int32_t B, T;
     const int32_t *start; /* [B+1] first row of each sequence; start[B] == T; runs may be empty */
@@ -64,6 +65,8 @@ struct rows {
                              written and their outputs are 0. NULL: no slots (dense state) */
     bool draft;           /* verify: the rows may be taken back, so nothing of them is folded;
                              at most 16 a sequence, and the slots have 32 entries */
+    int32_t reach;        /* every row's position lies below it; 0: not known. The host's only word
+                             about positions: a recorded pass serves all up to there */
 };
 
 /* ---- what a sequence remembers, as kernels see it (state.md) ---------------------------------- */
@@ -144,6 +147,7 @@ static inline const struct linear_part *linear_part_of(const struct linear *w, i
 struct experts {
     int32_t count;
     const struct linear *gate_up, *down; /* [count]; K x 2I (gate first), I x K */
+    void *placed; /* what the device made of them (device.h), or NULL */
 };
 
 struct norm_weight {

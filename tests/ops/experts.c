@@ -55,7 +55,7 @@ static void build(struct trial *t, const struct shape *s)
         stack(t, s);
     else
         spread(t, s);
-    t->experts = (struct experts){EXPERTS, t->gate_up, t->down};
+    t->experts = (struct experts){.count = EXPERTS, .gate_up = t->gate_up, .down = t->down};
     a->experts = &t->experts;
     a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->K));
 }

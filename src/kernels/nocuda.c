@@ -1,0 +1,11 @@
+/* nocuda.c: what stands for kernels/cuda in a build without nvcc. */
+#include "kernels/cuda/cuda.h"
+
+enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
+{
+    (void)device;
+    return error_set(err, GDN_ERR_UNSUPPORTED, "device: this build of gdn has no CUDA kernels "
+                     "(it was made without nvcc); it has 'cpu' and 'ref'");
+}
+
+void cuda_close(struct device *device) { (void)device; }
