@@ -47,6 +47,12 @@ static size_t row_bytes(const struct delta_slots *d)
     return dtype_size(d->anchor_type) * (size_t)d->anchor_elements;
 }
 
+char *anchor_at(const struct state *st, int32_t layer, int32_t slot)
+{
+    const struct delta_slots *d = &st->layer[layer].delta;
+    return (char *)d->anchor + row_bytes(d) * (size_t)st->anchor_row[slot];
+}
+
 static char *row_at(const struct delta_slots *d, int32_t row)
 {
     return (char *)d->anchor + row_bytes(d) * (size_t)row;
@@ -70,10 +76,15 @@ void anchor_drop(struct state *st, int32_t slot)
     }
 }
 
+bool anchor_is_shared(const struct state *st, int32_t slot)
+{
+    return st->anchor_shared[st->anchor_row[slot]] > 1;
+}
+
 void anchor_own(struct state *st, int32_t slot)
 {
+    if (!anchor_is_shared(st, slot)) return;
     const int32_t old = st->anchor_row[slot];
-    if (st->anchor_shared[old] == 1) return;
     const int32_t row = free_row(st);
     for (int32_t i = 0; i < st->layers; i++) {
         const struct delta_slots *d = &st->layer[i].delta;

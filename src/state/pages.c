@@ -95,6 +95,7 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
                          (long long)s->position + rows, (long long)st->row_pages * PAGE);
     int32_t *row = row_of(st, slot);
     enum gdn_status status = GDN_OK;
+    bool changed = false;
     const int32_t lag = state_lag(st);
     const int32_t first = s->position > lag ? s->position - lag : 0;
     for (int32_t i = first / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
@@ -107,14 +108,16 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
             break;
         }
         row[i] = own;
+        changed = true;
         if (page >= 0) {
             copy_page(st, page, own);
             st->shared[page]--;
         }
     }
-    upload_row(st, slot);
+    if (changed) upload_row(st, slot);
     /* Conservative: a draft that would cross the edge folds nothing, but may own its anchor. */
-    if (status == GDN_OK && state_length(st, slot) + rows > BLOCK) anchor_own(st, slot);
+    if (status == GDN_OK && anchor_is_shared(st, slot) && state_length(st, slot) + rows > BLOCK)
+        anchor_own(st, slot);
     return status;
 }
 

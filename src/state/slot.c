@@ -1,5 +1,4 @@
 /* slot.c: the life of a slot: assigned, advanced, committed, rewound, forked, given back. */
-#include <math.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -185,39 +184,6 @@ int32_t state_fork(struct state *st, int32_t from)
                                  .position = st->slot[from].position,
                                  .finite = st->slot[from].finite};
     return to;
-}
-
-/* Entries first..first+n-1 of the log go into S, as the fold does, in double. */
-static void put_entries(const struct delta_slots *d, int32_t slot, int32_t first, int32_t n,
-                        int64_t hv, double *S)
-{
-    const int64_t gates = d->channel_gate ? d->Dk : 1, hk = hv / (d->Hv / d->Hk);
-    const int64_t row = (int64_t)slot * d->entries + first;
-    for (int64_t k = 0; k < d->Dk; k++) {
-        const int64_t g = d->channel_gate ? k : 0;
-        const double last = dtype_load(d->G, d->wide_type, ((row + n - 1) * d->Hv + hv) * gates + g);
-        for (int64_t c = 0; c < d->Dv; c++) S[c * d->Dk + k] *= exp(last);
-        for (int64_t i = 0; i < n; i++) {
-            const double G = dtype_load(d->G, d->wide_type, ((row + i) * d->Hv + hv) * gates + g);
-            const double key = dtype_load(d->k, d->k_type, ((row + i) * d->Hk + hk) * d->Dk + k);
-            for (int64_t c = 0; c < d->Dv; c++)
-                S[c * d->Dk + k] += exp(last - G) * key *
-                                    dtype_load(d->u, d->wide_type, ((row + i) * d->Hv + hv) * d->Dv + c);
-        }
-    }
-}
-
-void state_export(const struct state *st, int32_t slot, int32_t layer, double *dense)
-{
-    const struct delta_slots *d = &st->layer[layer].delta;
-    const int32_t length = st->slot[slot].position - d->base[slot];
-    st->device->anchor_unpack(d, slot, dense);
-    for (int64_t hv = 0; hv < d->Hv; hv++) {
-        double *S = dense + hv * d->Dv * d->Dk;
-        const int32_t block = length < BLOCK ? length : BLOCK;
-        if (block > 0) put_entries(d, slot, 0, block, hv, S);
-        if (length > BLOCK) put_entries(d, slot, BLOCK, length - BLOCK, hv, S);
-    }
 }
 
 enum gdn_status state_place(struct state *st, int32_t slot, int32_t position, struct gdn_error *err)

@@ -96,12 +96,14 @@ struct delta_slots snapshot_heads(const struct device *device, const struct delt
 /* ---- one layer there and back ---------------------------------------------------------------- */
 
 /* Where each part of a slot lies in the layer's arrays (the ring is walked row by row). */
-static void slot_parts(const struct layer_state *l, int32_t slot, char *at[SNAPSHOT_PARTS])
+static void slot_parts(const struct state *st, int32_t layer, int32_t slot,
+                       char *at[SNAPSHOT_PARTS])
 {
+    const struct layer_state *l = &st->layer[layer];
     const struct delta_slots *d = &l->delta;
     const size_t n = (size_t)slot * (size_t)d->entries, wide = dtype_size(d->wide_type);
     const size_t gates = d->channel_gate ? (size_t)d->Dk : 1;
-    if (l->shape.kind == LAYER_DELTA) at[SNAPSHOT_ANCHOR] = delta_anchor(d, slot);
+    if (l->shape.kind == LAYER_DELTA) at[SNAPSHOT_ANCHOR] = anchor_at(st, layer, slot);
     at[SNAPSHOT_K] = (char *)d->k + dtype_size(d->k_type) * n * (size_t)d->Hk * (size_t)d->Dk;
     at[SNAPSHOT_U] = (char *)d->u + wide * n * (size_t)d->Hv * (size_t)d->Dv;
     at[SNAPSHOT_G] = (char *)d->G + wide * n * (size_t)d->Hv * gates;
@@ -116,7 +118,7 @@ static void copy_out(const struct snapshot *s, const struct state *st, int32_t l
     struct snapshot_part part[SNAPSHOT_PARTS];
     char *from[SNAPSHOT_PARTS];
     snapshot_parts(s, st, layer, offset, part);
-    slot_parts(l, slot, from);
+    slot_parts(st, layer, slot, from);
     for (int p = 0; l->shape.kind == LAYER_DELTA && p < SNAPSHOT_RING; p++)
         st->device->download(st->device, part[p].at, from[p], part[p].bytes);
     const size_t row = dtype_size(l->conv.dtype) * (size_t)l->conv.C;
@@ -135,7 +137,7 @@ static void copy_in(const struct snapshot *s, struct state *st, int32_t layer, i
     struct snapshot_part part[SNAPSHOT_PARTS];
     char *to[SNAPSHOT_PARTS];
     snapshot_parts(s, st, layer, offset, part);
-    slot_parts(l, slot, to);
+    slot_parts(st, layer, slot, to);
     for (int p = 0; l->shape.kind == LAYER_DELTA && p < SNAPSHOT_RING; p++)
         st->device->upload(st->device, to[p], part[p].at, part[p].bytes);
     const size_t row = dtype_size(l->conv.dtype) * (size_t)l->conv.C;

@@ -165,6 +165,9 @@ void anchor_take(struct state *state, int32_t slot);
 void anchor_share(struct state *state, int32_t from, int32_t to);
 void anchor_drop(struct state *state, int32_t slot);
 void anchor_own(struct state *state, int32_t slot);
+/* Where the anchor of a slot begins in device memory: what delta_anchor finds there. */
+char *anchor_at(const struct state *state, int32_t layer, int32_t slot);
+bool anchor_is_shared(const struct state *state, int32_t slot);
 
 enum gdn_status pages_open(struct state *state, struct gdn_error *err);
 void pages_close(struct state *state);

@@ -25,8 +25,16 @@ static bool exchange_take(struct exchange *x, struct device *device, void **arra
 static bool exchange_make(struct exchange *x, struct state *st)
 {
     if (!x->made) return false;
-    for (int64_t i = 0; i < (int64_t)x->n; i++)
-        dtype_store(x->made, x->to, i, dtype_load(*x->array, *x->type, i));
+    enum { SOME = 1024 };
+    double from[SOME], to[SOME]; /* the values pass the host, a few at a time */
+    for (size_t at = 0; at < x->n; at += SOME) {
+        const size_t n = x->n - at < SOME ? x->n - at : SOME;
+        const size_t old = dtype_size(*x->type), new = dtype_size(x->to);
+        st->device->download(st->device, from, (char *)*x->array + at * old, n * old);
+        for (int64_t i = 0; i < (int64_t)n; i++)
+            dtype_store(to, x->to, i, dtype_load(from, *x->type, i));
+        st->device->upload(st->device, (char *)x->made + at * new, to, n * new);
+    }
     st->device->clear(st->device, *x->array, x->n * dtype_size(*x->type));
     st->device->give(st->device, *x->array);
     st->bytes += (int64_t)x->n * ((int64_t)dtype_size(x->to) - (int64_t)dtype_size(*x->type));
