@@ -84,6 +84,19 @@ static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
     return GDN_OK;
 }
 
+/* What a device with memory of its own has no kernels for. */
+static enum gdn_status check_device(const struct gdn_model *m, struct gdn_error *err)
+{
+    if (m->device->host) return GDN_OK;
+    if (m->engine_options.mtp)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "draft: found the MTP head on device '%s', need "
+                         "'cpu' or 'ref' for it", m->device->name);
+    if (m->options.quant || weights_quant(&m->weights) != DTYPE_COUNT)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "weights: found q8 or q4 on device '%s', need "
+                         "'cpu' or 'ref' for them", m->device->name);
+    return GDN_OK;
+}
+
 static enum gdn_status open_model(struct gdn_model *m, const char *path, struct gdn_error *err)
 {
     TRY(check_options(m, err));
@@ -106,9 +119,11 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~0u, err);
     if (!m->device) return err->status;
+    TRY(check_device(m, err));
     if (m->options.quant)
         TRY(weights_quantise(&m->weights, m->options.quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4,
                              m->device->pool, err));
+    TRY(weights_place(&m->weights, m->device, err));
     m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
     if (!m->sessions)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);

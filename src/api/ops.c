@@ -27,6 +27,12 @@ enum gdn_status gdn_ops_open(const char *device, int threads, uint32_t isa, gdn_
         mem_give(made);
         return err->status;
     }
+    if (!made->device->host) {
+        error_set(err, GDN_ERR_UNSUPPORTED, "ops: found device '%s', need 'cpu' or 'ref': the "
+                  "arrays are the host's", device);
+        gdn_ops_close(made);
+        return GDN_ERR_UNSUPPORTED;
+    }
     *ops = made;
     return GDN_OK;
 }

@@ -65,6 +65,9 @@ static enum gdn_status open_state(gdn_state *s, const struct gdn_state_options *
 {
     s->device = device_open(o->device ? o->device : "cpu", o->threads, ~0u, err);
     if (!s->device) return err->status;
+    if (!s->device->host)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "state: found device '%s', need 'cpu' or 'ref': "
+                         "the arrays are the host's", o->device);
     struct layer_shape *shape = mem_take_array((size_t)o->count, sizeof *shape);
     if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", o->count);
     for (int32_t i = 0; i < o->count; i++) {

@@ -210,6 +210,7 @@ struct weights_visit weights_visit(const struct weights *w)
 
 void weights_close(struct weights *w)
 {
+    weights_unplace(w);
     for (int32_t i = 0; i < w->count; i++) {
         mem_give(w->list[i].name);
         mem_give(w->list[i].copy);

@@ -47,6 +47,8 @@ struct weights {
     struct norm_weight final;
     struct layer *layer;
     int32_t layers;
+    struct device *device; /* whose memory holds all tensors, in `placed`; NULL: the host's */
+    void *placed;
     struct arena parts;  /* what projections and experts are made of */
     const char *prefix;    /* of the body, as found */
     bool shifted;          /* norms hold 1 + w where the family's files hold w (MLX) */
@@ -62,6 +64,12 @@ struct weights {
 enum gdn_status weights_open(struct weights *weights, const struct config *config, const char *path,
                              struct gdn_error *err);
 void weights_close(struct weights *weights);
+
+/* Into the memory of the device, when its kernels cannot read the host's: before anything is
+ * computed there. It must outlive the weights. */
+enum gdn_status weights_place(struct weights *weights, struct device *device,
+                              struct gdn_error *err);
+void weights_unplace(struct weights *weights);
 
 /* Tells of every tensor that a checkpoint of this config needs, by the release's name under
  * "model.", in the order of the layers. */
@@ -94,8 +102,8 @@ enum gdn_status weight_make_rows(const struct weight *weight, enum dtype dtype, 
 /* DTYPE_Q4 or DTYPE_Q8 when any weight is (q4 before q8); DTYPE_COUNT: none is. */
 enum dtype weights_quant(const struct weights *weights);
 
-/* Into an existing folder, under the names that the files had, with the values of now: unchanged
- * weights give the same bytes. */
+/* Into an existing folder (not from a device's memory), under the names that the files had, with
+ * the values of now: unchanged weights give the same bytes. */
 enum gdn_status weights_save(const struct weights *weights, const char *folder,
                              struct gdn_error *err);
 

@@ -120,6 +120,9 @@ enum gdn_status weights_save(const struct weights *w, const char *folder, struct
 {
     struct save s = {.w = w, .err = err};
     enum gdn_status status = GDN_OK;
+    if (w->device)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "weights in the memory of device %s are not "
+                         "saved", w->device->name);
     if (!make_list(&s))
         return error_set(err, GDN_ERR_MEMORY, "no memory to list %zu tensors", w->shards.count);
     struct saved *list = s.list;

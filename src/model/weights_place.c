@@ -1,0 +1,72 @@
+/* weights_place.c: all weights into the memory of a device that cannot read the host's.
+ *
+ * One block holds every tensor, each at a multiple of 256 bytes, in layer order; the files stay
+ * mapped, for they say what the model is. */
+#include "base/checked.h"
+#include "model/weights.h"
+
+enum { PLACE = 256 };
+
+static size_t tensor_bytes(const struct tensor *t)
+{
+    return (size_t)tensor_elements(t) * dtype_size(t->dtype);
+}
+
+static size_t all_bytes(const struct weights *w)
+{
+    size_t sum = 0, bytes;
+    for (int32_t i = 0; i < w->count; i++)
+        if (!checked_align(tensor_bytes(&w->list[i].tensor), PLACE, &bytes) ||
+            !checked_add(sum, bytes, &sum))
+            return SIZE_MAX;
+    return sum;
+}
+
+static enum gdn_status place_experts(struct weights *w, struct device *device,
+                                     struct gdn_error *err)
+{
+    for (int32_t i = 0; i < w->layers; i++) {
+        if (!w->layer[i].sparse) continue;
+        struct experts *e = &w->layer[i].experts;
+        e->placed = device->experts_place(device, e);
+        if (!e->placed)
+            return error_set(err, GDN_ERR_MEMORY, "no device memory for a table of %d experts",
+                             e->count);
+    }
+    return GDN_OK;
+}
+
+enum gdn_status weights_place(struct weights *w, struct device *device, struct gdn_error *err)
+{
+    if (device->host) return GDN_OK;
+    const size_t all = all_bytes(w);
+    w->placed = device->take(device, all);
+    if (!w->placed)
+        return error_set(err, GDN_ERR_MEMORY, "device %s: the weights need %.1f GB of its memory, "
+                         "%.1f GB are free", device->name, (double)all / 1e9,
+                         (double)device->room(device) / 1e9);
+    w->device = device;
+    char *to = w->placed;
+    for (int32_t i = 0; i < w->count; i++) {
+        struct tensor *t = &w->list[i].tensor;
+        const size_t bytes = tensor_bytes(t);
+        device->upload(device, to, t->data, bytes);
+        t->data = to;
+        to += (bytes + PLACE - 1) / PLACE * PLACE;
+    }
+    TRY(place_experts(w, device, err));
+    device->finish(device);
+    if (device->status == GDN_OK) return GDN_OK;
+    return error_set(err, device->status, "device %s failed while the weights went there",
+                     device->name);
+}
+
+void weights_unplace(struct weights *w)
+{
+    if (!w->device) return;
+    for (int32_t i = 0; i < w->layers; i++)
+        if (w->layer[i].experts.placed)
+            w->device->give(w->device, w->layer[i].experts.placed);
+    w->device->give(w->device, w->placed);
+    w->device = NULL;
+}
