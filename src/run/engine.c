@@ -29,26 +29,30 @@ size_t engine_scratch_bytes(const struct config *c, const struct device *device,
     return forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
 }
 
+/* 32-bit words of the best of n rows: ids, logits and logsumexp of each. */
+static size_t best_words(size_t n) { return n * (2 * ENGINE_BEST + 1); }
+
 static bool take_buffers(struct engine *e)
 {
     struct device *dev = e->device;
     const struct config *c = e->config;
     const size_t width = (size_t)(c->vocab > c->D ? c->vocab : c->D);
-    const size_t best = ((size_t)e->head_rows + 1) * ENGINE_BEST;
+    const size_t best = best_words((size_t)e->head_rows);
     e->calls = mem_take_array((size_t)c->layers, sizeof *e->calls);
-    e->stage = mem_take_array(stage_ints(e), sizeof *e->stage);
+    e->stage = dev->stage(dev, stage_ints(e) * sizeof *e->stage);
     e->on_device = dev->take(dev, stage_ints(e) * sizeof *e->stage);
     e->row = mem_take_array(width, sizeof(double));
     e->row_f32 = mem_take_array(width, sizeof(float));
-    e->best_ids = dev->take(dev, best * sizeof *e->best_ids);
-    e->best_values = dev->take(dev, best * sizeof *e->best_values);
-    e->best_lse = dev->take(dev, ((size_t)e->head_rows + 1) * sizeof *e->best_lse);
+    e->best = dev->take(dev, best * sizeof *e->best);
+    e->best_stage = dev->stage(dev, best * sizeof *e->best_stage);
+    e->choice = dev->take(dev, best_words(1) * sizeof *e->choice);
+    e->choice_stage = dev->stage(dev, best_words(1) * sizeof *e->choice_stage);
     e->adjusted = dev->take(dev, (size_t)c->vocab * sizeof *e->adjusted);
     e->chain = dev->take(dev, (size_t)e->state.slots * (size_t)c->D * dtype_size(e->compute));
     e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
     e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
     return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 &&
-           e->best_ids && e->best_values && e->best_lse && e->adjusted && e->chain;
+           e->best && e->best_stage && e->choice && e->choice_stage && e->adjusted && e->chain;
 }
 
 enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
@@ -57,8 +61,7 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
 {
     *e = (struct engine){.config = c, .weights = w, .device = device,
                          .mtp = o->mtp, .compute = o->compute, .fast = o->fast,
-                         .max_rows = rows_of_pass(o),
-                         .context = o->context, .vocab = vocab};
+                         .max_rows = rows_of_pass(o), .context = o->context, .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
     const int32_t layers = c->layers + (o->mtp != NULL);
     struct layer_shape *shape = mem_take_array((size_t)layers, sizeof *shape);
@@ -84,17 +87,19 @@ void engine_close(struct engine *e)
 {
     struct device *dev = e->device;
     if (!dev) return;
+    replay_close(&e->replay, dev);
     dev->give(dev, e->on_device);
-    dev->give(dev, e->best_ids);
-    dev->give(dev, e->best_values);
-    dev->give(dev, e->best_lse);
+    dev->give(dev, e->best);
+    dev->give(dev, e->choice);
+    dev->unstage(dev, e->best_stage);
+    dev->unstage(dev, e->choice_stage);
+    dev->unstage(dev, e->stage);
     dev->give(dev, e->adjusted);
     dev->give(dev, e->chain);
     dev->arena_close(dev, &e->data);
     arena_close(&e->meta);
     state_close(&e->state);
     mem_give(e->calls);
-    mem_give(e->stage);
     mem_give(e->stretch);
     mem_give(e->done);
     mem_give(e->row);
@@ -110,7 +115,7 @@ struct step {
     const struct sink *sink;
     bool draft;
     struct stretch *stretch; /* [B] */
-    int32_t B, T;
+    int32_t B, T, asked;    /* sequences, rows, rows whose best are wanted */
     struct rows rows, head; /* head: of the draft head */
     struct pass pass;
 };
@@ -138,30 +143,55 @@ static void stage_head(struct step *s)
                             .slot = head_slot_of(e, e->on_device), .draft = s->draft};
 }
 
+/* The rows whose best are wanted, into the list of wanted rows. */
+static void list_best(struct step *s)
+{
+    int32_t *wanted = wanted_of(s->e, s->e->stage);
+    s->asked = 0;
+    for (int32_t i = 0; s->sink->best && i < s->B; i++) {
+        const struct stretch *t = &s->stretch[i];
+        const struct piece *p = &s->pieces[t->piece];
+        for (int32_t r = 0; r < t->n; r++)
+            if (p->best == BEST_EVERY || (p->best == BEST_LAST && t->from + r + 1 == p->n))
+                wanted[s->asked++] = t->start + r;
+    }
+}
+
+/* What bounds the positions of a pass, from few values, so that few recordings serve many. */
+static int32_t reach_of(int32_t end)
+{
+    int32_t reach = 4 * PAGE;
+    while (reach < end && reach < INT32_MAX / 2) reach *= 2;
+    return reach;
+}
+
 /* Fills staging from the stretches and sends it over in one copy. */
 static void stage_rows(struct step *s)
 {
     struct engine *e = s->e;
     int32_t *ids = ids_of(e->stage), *targets = targets_of(e, e->stage);
     int32_t *start = start_of(e, e->stage), *pos = pos_of(e, e->stage);
-    int32_t *slot = slot_of(e, e->stage);
+    int32_t *slot = slot_of(e, e->stage), end = 0;
     for (int32_t b = 0; b < s->B; b++) {
         const struct stretch *t = &s->stretch[b];
         const struct piece *p = &s->pieces[t->piece];
         start[b] = t->start;
         pos[b] = e->state.slot[p->slot].position;
         slot[b] = p->slot;
+        if (pos[b] + t->n > end) end = pos[b] + t->n;
         for (int32_t i = 0; i < t->n; i++) {
             ids[t->start + i] = p->ids[t->from + i];
             targets[t->start + i] = t->from + i + 1 < p->n ? p->ids[t->from + i + 1] : -1;
         }
     }
     start[s->B] = s->T;
+    list_best(s);
     if (e->mtp) stage_head(s);
     upload(e, e->stage, stage_ints(e));
     s->rows = (struct rows){.B = s->B, .T = s->T, .start = start_of(e, e->on_device),
                             .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
-                            .draft = s->draft};
+                            .draft = s->draft, .reach = reach_of(end)};
+    s->head.reach = s->rows.reach;
 }
 
 /* Row `row` of a dense tensor [n, width] as f32 on the host. */
@@ -252,9 +282,13 @@ static void give_loss(struct step *s, struct tensor *hidden)
     }
 }
 
-/* The best of the row as the sink would have it; their place is behind those of all rows. */
-static struct ranking adjust_best(struct step *s, const struct stretch *t, int32_t row,
-                                  struct found *found, int32_t n)
+static int32_t best_of_row(const struct engine *e)
+{
+    return e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
+}
+
+/* The best of the row as the sink would have it. */
+static struct ranking adjust_best(struct step *s, const struct stretch *t, int32_t row)
 {
     struct engine *e = s->e;
     float *changed = e->row;
@@ -263,23 +297,19 @@ static struct ranking adjust_best(struct step *s, const struct stretch *t, int32
     s->sink->adjust(s->sink->context, t->piece, row, changed, e->vocab);
     e->device->upload(e->device, e->adjusted, changed, bytes);
     struct tensor over = tensor_over(e->adjusted, DTYPE_F32, 2, (int64_t[]){1, e->vocab});
-    op_top(&s->pass, &over, e->vocab, n, e->best_ids + e->head_rows * n,
-           e->best_values + e->head_rows * n, e->best_lse + e->head_rows);
-    return fetch_best(e, found, e->head_rows, n);
+    const int32_t k = best_of_row(e);
+    find_best(e, &s->pass, &over, k, e->choice);
+    fetch_best(e, e->choice_stage, e->choice, 1, k);
+    return best_of(e->choice_stage, 1, k, 0).model;
 }
 
-/* Row i of some logits, which is row `row` of the pass. */
+/* Row `row` of the pass and its best; its logits are row i of some, unless they are gone. */
 static void give_row(struct step *s, struct stretch *t, struct tensor *logits, int32_t i,
-                     int32_t row)
+                     int32_t row, struct best best)
 {
     struct engine *e = s->e;
     const struct piece *p = &s->pieces[t->piece];
-    const int32_t n = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
     const int32_t at = t->from + row - t->start;
-    struct found model, choice;
-    struct best best = {.model = fetch_best(e, &model, i, n)};
-    best.choice = best.model;
-    e->device->download(e->device, &best.lse, e->best_lse + i, sizeof best.lse);
     if (!s->draft) {
         t->judged = true;
         t->finite = isfinite(best.lse);
@@ -287,33 +317,35 @@ static void give_row(struct step *s, struct stretch *t, struct tensor *logits, i
     }
     if (p->adjust) {
         best.row = fetch_row(e, logits, i);
-        best.choice = adjust_best(s, t, at, &choice, n);
+        best.choice = adjust_best(s, t, at);
         if (pass_status(&s->pass) != GDN_OK) return;
     }
     s->sink->best(s->sink->context, t->piece, at, &best);
 }
 
+/* Hands out the best of wanted rows first..first+n-1, which are found; logits NULL: nobody adjusts. */
+static void give_found(struct step *s, struct tensor *logits, int32_t first, int32_t n)
+{
+    struct engine *e = s->e;
+    const int32_t *wanted = wanted_of(e, e->stage) + first, k = best_of_row(e);
+    fetch_best(e, e->best_stage, e->best, n, k);
+    for (int32_t i = 0, b = 0; pass_status(&s->pass) == GDN_OK && i < n; i++)
+        give_row(s, stretch_of(s, wanted[i], &b), logits, i, wanted[i],
+                 best_of(e->best_stage, n, k, i));
+}
+
 static void give_best(struct step *s, struct tensor *hidden)
 {
     struct engine *e = s->e;
-    int32_t *wanted = wanted_of(e, e->stage), n = 0, b = 0;
-    for (int32_t i = 0; i < s->B; i++) {
-        const struct stretch *t = &s->stretch[i];
-        const struct piece *p = &s->pieces[t->piece];
-        for (int32_t r = 0; r < t->n; r++)
-            if (p->best == BEST_EVERY || (p->best == BEST_LAST && t->from + r + 1 == p->n))
-                wanted[n++] = t->start + r;
-    }
-    if (n == 0) return;
-    upload(e, wanted, (size_t)n);
-    const int32_t best = e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
-    for (int32_t first = 0; first < n; first += e->head_rows) {
-        const int32_t some = n - first < e->head_rows ? n - first : e->head_rows;
+    list_best(s);
+    if (s->asked == 0) return;
+    upload(e, wanted_of(e, e->stage), (size_t)s->asked);
+    for (int32_t first = 0; first < s->asked; first += e->head_rows) {
+        const int32_t some = s->asked - first < e->head_rows ? s->asked - first : e->head_rows;
         const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
         struct tensor *logits = head(s, hidden, first, some);
-        op_top(&s->pass, logits, e->vocab, best, e->best_ids, e->best_values, e->best_lse);
-        for (int32_t i = 0; pass_status(&s->pass) == GDN_OK && i < some; i++)
-            give_row(s, stretch_of(s, wanted[first + i], &b), logits, i, wanted[first + i]);
+        find_best(e, &s->pass, logits, best_of_row(e), e->best);
+        give_found(s, logits, first, some);
         arena_release(&e->data, data);
         arena_release(&e->meta, meta);
     }
@@ -333,6 +365,70 @@ static void run_mtp(struct step *s, struct tensor *hidden)
     arena_release(&e->meta, meta);
 }
 
+/* Up to the vectors of all rows, after the last norm; NULL when something failed. */
+static struct tensor *run_layers(struct step *s)
+{
+    struct engine *e = s->e;
+    arena_reset(&e->data);
+    arena_reset(&e->meta);
+    struct forward f = {.weights = e->weights, .state = &e->state, .ids = ids_of(e->on_device),
+                        .calls = e->calls, .context = s};
+    if (s->sink->hidden) f.hidden = give_hidden;
+    struct tensor *hidden = forward_run(&s->pass, &f);
+    if (pass_status(&s->pass) == GDN_OK && e->mtp) run_mtp(s, hidden);
+    return pass_status(&s->pass) == GDN_OK ? hidden : NULL;
+}
+
+static void run_once(struct step *s)
+{
+    struct tensor *hidden = run_layers(s);
+    if (!hidden) return;
+    if (s->sink->hidden) give_hidden(s, s->e->config->layers, hidden);
+    if (s->sink->loss) give_loss(s, hidden);
+    if (s->sink->logits) give_logits(s, hidden);
+    if (s->sink->best) give_best(s, hidden);
+}
+
+/* All that a pass does on the device when nothing of it is shown but its best. */
+static void run_alike(struct step *s)
+{
+    struct engine *e = s->e;
+    struct tensor *hidden = run_layers(s);
+    if (hidden && s->asked > 0)
+        find_best(e, &s->pass, head(s, hidden, 0, s->asked), best_of_row(e), e->best);
+}
+
+/* Nobody looks inside the pass, nor at the time of its ops: then it is the same calls every time. */
+static bool repeats(const struct step *s)
+{
+    const struct sink *k = s->sink;
+    bool shown = k->hidden || k->loss || k->logits || s->asked > s->e->head_rows;
+    for (int32_t b = 0; b < s->B; b++)
+        shown = shown || (k->best && s->pieces[s->stretch[b].piece].adjust);
+    return s->e->device->record && !s->e->device->clock && !shown;
+}
+
+/* Played; or recorded, the second time; or run. */
+static void repeat(struct step *s)
+{
+    struct engine *e = s->e;
+    const struct replay_key key = {.B = s->B, .T = s->T, .asked = s->asked, .head = s->head.B,
+                                   .reach = s->rows.reach, .types = e->state.types,
+                                   .draft = s->draft};
+    struct replay_entry *entry = replay_find(&e->replay, e->device, key);
+    if (!entry->made && entry->seen > 1) {
+        e->device->record(e->device);
+        run_alike(s);
+        entry->made = e->device->record_end(e->device);
+        if (pass_status(&s->pass) != GDN_OK) return;
+    }
+    if (entry->made)
+        e->device->play(e->device, entry->made);
+    else
+        run_alike(s);
+    if (s->asked > 0 && pass_status(&s->pass) == GDN_OK) give_found(s, NULL, 0, s->asked);
+}
+
 static void run_pass(struct step *s)
 {
     struct engine *e = s->e;
@@ -341,16 +437,8 @@ static void run_pass(struct step *s)
     stage_rows(s);
     s->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta,
                             .rows = &s->rows, .compute = e->compute, .fast = e->fast && !s->draft};
-    struct forward f = {.weights = e->weights, .state = &e->state, .ids = ids_of(e->on_device),
-                        .calls = e->calls, .context = s};
-    if (s->sink->hidden) f.hidden = give_hidden;
-    struct tensor *hidden = forward_run(&s->pass, &f);
-    if (pass_status(&s->pass) == GDN_OK && e->mtp) run_mtp(s, hidden);
-    if (pass_status(&s->pass) != GDN_OK) return;
-    if (s->sink->hidden) give_hidden(s, e->config->layers, hidden);
-    if (s->sink->loss) give_loss(s, hidden);
-    if (s->sink->logits) give_logits(s, hidden);
-    if (s->sink->best) give_best(s, hidden);
+    (repeats(s) ? repeat : run_once)(s);
+    e->device->finish(e->device);
 }
 
 /* ---- a step: as many passes as its rows need ----------------------------------------------------------- */

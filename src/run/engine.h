@@ -3,12 +3,14 @@
  *   pieces (slot, ids) ─cut at max_rows─> pass: upload rows, forward, head, sink ─> positions move
  *
  * A step takes no memory: arenas, staging and device arrays are made at engine_open. Passes repeat
- * their arena addresses. A pass that succeeds moves all its positions; one that fails moves none. */
+ * their arena addresses, so that a device with a queue can record a pass and play it (replay.h). A
+ * pass that succeeds moves all its positions; one that fails moves none. */
 #ifndef RUN_ENGINE_H
 #define RUN_ENGINE_H
 
 #include "model/forward.h"
 #include "model/mtp.h"
+#include "run/replay.h"
 
 enum { ENGINE_BEST = 256 };
 
@@ -45,10 +47,12 @@ struct engine {
      * [max_rows each], start [slots+1], pos, slot [slots each]; then the last three once more for
      * the draft head, of up to 2 runs a sequence. */
     int32_t *stage, *on_device;
+    struct replay replay;
     void *row;           /* one row of the widest kind, as the device computed it */
     float *row_f32;      /* the same as f32 */
-    int32_t *best_ids;   /* [head_rows + 1][ENGINE_BEST] device memory */
-    float *best_values, *best_lse;
+    /* Of n rows (up to head_rows) their best k: ids [n][k], logits [n][k], lse [n]; in device memory
+     * and on the host. choice: of one row that was adjusted. */
+    int32_t *best, *best_stage, *choice, *choice_stage;
     float *adjusted;     /* [vocab] device memory: a row of logits, changed */
     void *chain;         /* [slots][D] device memory: what the draft head made of its last guess */
 };

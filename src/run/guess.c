@@ -50,15 +50,13 @@ static void take_guesses(struct guessing *g, int32_t at, int32_t rows, struct te
     const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
     struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
                                            rows);
-    op_top(&g->pass, logits, e->vocab, n, e->best_ids, e->best_values, e->best_lse);
+    find_best(e, &g->pass, logits, n, e->best);
+    fetch_best(e, e->best_stage, e->best, rows, n);
     if (pass_status(&g->pass) != GDN_OK) return;
     for (int32_t i = 0, row = 0; i < g->count; i++) {
         struct guess *x = &g->guesses[i];
         if (x->n < at || x->most <= at) continue;
-        struct found found;
-        struct best best = {.model = fetch_best(e, &found, row, n)};
-        best.choice = best.model;
-        e->device->download(e->device, &best.lse, e->best_lse + row, sizeof best.lse);
+        const struct best best = best_of(e->best_stage, rows, n, row);
         e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
                         tensor_at(y, row * y->stride[0]), bytes);
         row++;

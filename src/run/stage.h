@@ -51,18 +51,26 @@ static inline void upload(struct engine *e, const int32_t *from, size_t n)
     e->device->upload(e->device, e->on_device + (from - e->stage), from, n * sizeof *from);
 }
 
-/* Host copies of what op_top has found. */
-struct found {
-    int32_t ids[ENGINE_BEST];
-    float values[ENGINE_BEST];
-};
-
-static inline struct ranking fetch_best(struct engine *e, struct found *f, int32_t row, int32_t n)
+/* The best k of some rows into device memory: ids [n][k], logits [n][k], logsumexp [n]. */
+static inline void find_best(struct engine *e, struct pass *pass, struct tensor *logits, int32_t k,
+                             int32_t *at)
 {
-    e->device->download(e->device, f->ids, e->best_ids + row * n, sizeof *f->ids * (size_t)n);
-    e->device->download(e->device, f->values, e->best_values + row * n,
-                        sizeof *f->values * (size_t)n);
-    return (struct ranking){.n = n, .ids = f->ids, .values = f->values};
+    const int32_t n = (int32_t)logits->dim[0];
+    op_top(pass, logits, e->vocab, k, at, (float *)(at + n * k), (float *)(at + 2 * n * k));
+}
+
+/* The same on the host, in one copy. */
+static inline void fetch_best(struct engine *e, int32_t *to, const int32_t *from, int32_t n,
+                              int32_t k)
+{
+    e->device->download(e->device, to, from, (size_t)n * (2 * (size_t)k + 1) * sizeof *to);
+}
+
+static inline struct best best_of(const int32_t *found, int32_t n, int32_t k, int32_t row)
+{
+    const float *values = (const float *)(found + n * k);
+    const struct ranking model = {.n = k, .ids = found + row * k, .values = values + row * k};
+    return (struct best){.model = model, .choice = model, .lse = values[n * k + row]};
 }
 
 #endif
