@@ -1,0 +1,70 @@
+/* linear.cuh: a packed projection as its kernels see it. */
+#ifndef KERNELS_CUDA_LINEAR_CUH
+#define KERNELS_CUDA_LINEAR_CUH
+
+#include "kernels/cuda/launch.cuh"
+
+/* Rows of one weight that make columns row, row + 1, ..; their first tile of columns. */
+struct piece {
+    const char *data;
+    int64_t stride, row;
+    int32_t rows, tile;
+    enum dtype dtype;
+};
+
+enum { PIECES = 48 };
+
+/* What travels with a launch; a projection of more parts takes several. */
+struct pieces {
+    int32_t count, tiles;
+    int64_t K;
+    struct piece piece[PIECES];
+};
+
+static __device__ inline const struct piece &piece_of(const struct pieces &w, int32_t tile)
+{
+    int32_t i = w.count - 1;
+    while (w.piece[i].tile > tile) i--;
+    return w.piece[i];
+}
+
+/* ---- four neighbours of a row, of any type --------------------------------------------------- */
+
+struct four {
+    float at[4];
+};
+
+/* Elements i..i+3 of a row that ends at n; zeros beyond it. */
+static __device__ inline struct four load_four(const void *row, enum dtype t, int64_t i, int64_t n)
+{
+    struct four f;
+    if (t == DTYPE_F32 && (size_t)row % 16 == 0 && i + 4 <= n) {
+        const float4 v = *(const float4 *)((const float *)row + i);
+        f.at[0] = v.x, f.at[1] = v.y, f.at[2] = v.z, f.at[3] = v.w;
+        return f;
+    }
+    if (t == DTYPE_BF16 && (size_t)row % 8 == 0 && i + 4 <= n) {
+        const uint2 v = *(const uint2 *)((const uint16_t *)row + i);
+        f.at[0] = __uint_as_float(v.x << 16), f.at[1] = __uint_as_float(v.x & 0xffff0000u);
+        f.at[2] = __uint_as_float(v.y << 16), f.at[3] = __uint_as_float(v.y & 0xffff0000u);
+        return f;
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++) f.at[e] = i + e < n ? load(row, t, i + e) : 0.0f;
+    return f;
+}
+
+static __device__ inline size_t bytes_of(enum dtype t) { return t == DTYPE_F32 ? 4 : 2; }
+
+/* ---- the whole product ----------------------------------------------------------------------- */
+
+/* y[t, n] = sum_k W[n, k] x[t, k] for n below `most`. */
+void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
+                const struct linear *w, int64_t most);
+
+/* bf16 x and weights, on tensor cores. */
+void linear_tiles(struct device *device, const struct view &x, const struct view &y,
+                  const struct pieces &w);
+enum { TILE_COLUMNS = 32 };
+
+#endif

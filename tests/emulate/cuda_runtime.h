@@ -1,0 +1,188 @@
+/* cuda_runtime.h: as much of CUDA as src/kernels/cuda uses, on the host, for machines without a GPU.
+ *
+ * The same kernel sources are compiled by the C++ compiler. A block's threads are fibers of one
+ * thread: each runs until it waits at a barrier, a shuffle or a matrix instruction. Launches
+ * alternate between rising and falling order of threads, so that a missing barrier shows as other
+ * bits. Shared and device memory start as NaN. What it cannot show: races inside a warp's step,
+ * memory models, speed. */
+#ifndef EMULATE_CUDA_RUNTIME_H
+#define EMULATE_CUDA_RUNTIME_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define CUDART_VERSION 0
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __launch_bounds__(...)
+
+using std::isinf;
+using std::isnan;
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+struct uint3 {
+    unsigned x, y, z;
+};
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct uint2 {
+    unsigned x, y;
+};
+struct uint4 {
+    unsigned x, y, z, w;
+};
+struct float4 {
+    float x, y, z, w;
+};
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return uint4{x, y, z, w};
+}
+
+static inline float __uint_as_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+static inline uint32_t __float_as_uint(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+static inline void sincospif(float x, float *s, float *c)
+{
+    *s = (float)sin(M_PI * (double)x);
+    *c = (float)cos(M_PI * (double)x);
+}
+
+/* ---- inside a kernel --------------------------------------------------------------------------- */
+
+struct emulated_thread {
+    uint3 thread, block;
+    unsigned lane;
+};
+extern struct emulated_thread *emulated; /* the one that runs */
+extern dim3 emulated_threads, emulated_grid;
+#define threadIdx (emulated->thread)
+#define blockIdx (emulated->block)
+#define blockDim emulated_threads
+#define gridDim emulated_grid
+
+void emulated_wait(bool warp);
+void *emulated_shared(void);
+uint64_t *emulated_slots(void); /* [32][8] of the warp, by lane */
+
+#define DYNAMIC_SHARED(name) float *const name = (float *)emulated_shared()
+static inline void __syncthreads(void) { emulated_wait(false); }
+static inline void __syncwarp(void) { emulated_wait(true); }
+
+template <typename T> static T __shfl_xor_sync(unsigned, T value, int step)
+{
+    uint64_t *slot = emulated_slots();
+    T other;
+    memcpy(slot + 8 * emulated->lane, &value, sizeof value);
+    emulated_wait(true);
+    memcpy(&other, slot + 8 * (emulated->lane ^ (unsigned)step), sizeof other);
+    emulated_wait(true);
+    return other;
+}
+
+static inline unsigned atomicAdd(unsigned *at, unsigned n)
+{
+    const unsigned old = *at;
+    *at += n;
+    return old;
+}
+
+void emulated_mma(float d[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                  uint32_t b1);
+#define MMA_BF16(d, a0, a1, a2, a3, b0, b1) emulated_mma(d, a0, a1, a2, a3, b0, b1)
+
+/* ---- the runtime ----------------------------------------------------------------------------------- */
+
+typedef enum cudaError { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorInsufficientDriver } cudaError_t;
+typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+enum { cudaHostAllocDefault, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal,
+       cudaFuncAttributeMaxDynamicSharedMemorySize, cudaDevAttrComputeCapabilityMajor,
+       cudaDevAttrComputeCapabilityMinor };
+
+typedef struct {
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    cudaStream_t stream;
+} cudaLaunchConfig_t;
+
+void emulated_do(const std::function<void()> &work); /* now, or noted by a capture */
+void emulated_launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &kernel);
+
+template <typename... P, typename... A>
+static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A... args)
+{
+    const dim3 grid = c->gridDim, threads = c->blockDim;
+    const size_t shared = c->dynamicSmemBytes;
+    emulated_do([=] { emulated_launch(grid, threads, shared, [=] { kernel(args...); }); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **block, size_t bytes);
+cudaError_t cudaFree(void *block);
+cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *block);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t);
+cudaError_t cudaStreamBeginCapture(cudaStream_t, int mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);
+
+static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
+{
+    memcpy(to, from, n);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+static inline const char *cudaGetErrorString(cudaError_t) { return "an emulated error"; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
+static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    *s = nullptr;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaFuncSetAttribute(const void *, int, int) { return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaDeviceGetAttribute(int *value, int, int)
+{
+    *value = 9;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemGetInfo(size_t *free, size_t *all)
+{
+    *free = *all = (size_t)64 << 30;
+    return cudaSuccess;
+}
+
+#endif

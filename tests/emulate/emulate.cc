@@ -1,0 +1,237 @@
+/* emulate.cc: blocks, fibers, barriers, captures. See cuda_runtime.h. x86-64 only. */
+#include "cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+/* ---- fibers --------------------------------------------------------------------------------------- */
+
+enum { MOST = 1024, LANES = 32, STACK = 128 << 10, SHARED = 256 << 10 };
+enum state { RUNS, AT_WARP, AT_BLOCK, GONE };
+
+struct fiber {
+    struct emulated_thread at;
+    void *stack_pointer;
+    enum state state;
+    char *stack;
+};
+
+static fiber fibers[MOST];
+static void *scheduler;
+static fiber *current;
+static const std::function<void()> *body;
+static uint64_t slots[MOST / LANES][LANES * 8];
+alignas(16) static char shared_memory[SHARED];
+
+struct emulated_thread *emulated;
+dim3 emulated_threads, emulated_grid;
+
+extern "C" void emulated_switch(void **save, void *to);
+__asm__(".text\n.globl emulated_switch\nemulated_switch:\n"
+        "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+        "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
+
+static void leave(enum state state)
+{
+    fiber *f = current;
+    f->state = state;
+    emulated_switch(&f->stack_pointer, scheduler);
+}
+
+static void begin()
+{
+    (*body)();
+    leave(GONE);
+}
+
+static void prepare(fiber *f)
+{
+    if (!f->stack) f->stack = (char *)aligned_alloc(64, STACK);
+    void **top = (void **)(f->stack + STACK) - 2;
+    *top-- = (void *)begin; /* where `ret` goes; the stack is then as after a call */
+    for (int i = 0; i < 6; i++) *top-- = nullptr;
+    f->stack_pointer = top + 1;
+    f->state = RUNS;
+}
+
+static void resume(fiber *f)
+{
+    current = f;
+    emulated = &f->at;
+    emulated_switch(&scheduler, f->stack_pointer);
+}
+
+void emulated_wait(bool warp) { leave(warp ? AT_WARP : AT_BLOCK); }
+void *emulated_shared(void) { return shared_memory; }
+uint64_t *emulated_slots(void) { return slots[emulated->thread.x / LANES]; }
+
+/* ---- a block ----------------------------------------------------------------------------------------- */
+
+static int count(unsigned first, unsigned n, enum state state)
+{
+    int sum = 0;
+    for (unsigned i = 0; i < n; i++) sum += fibers[first + i].state == state;
+    return sum;
+}
+
+/* Until all lanes are gone or stand at the block's barrier. */
+static void run_warp(unsigned first, unsigned n, bool falling)
+{
+    for (;;) {
+        for (unsigned i = 0; i < n; i++) {
+            fiber *f = &fibers[first + (falling ? n - 1 - i : i)];
+            if (f->state == RUNS) resume(f);
+        }
+        const int waits = count(first, n, AT_WARP);
+        if (waits == 0) return;
+        if (count(first, n, AT_BLOCK) > 0 || (waits < (int)n && count(first, n, GONE) == 0)) {
+            fprintf(stderr, "emulate: a warp stands at two barriers\n");
+            abort();
+        }
+        for (unsigned i = 0; i < n; i++)
+            if (fibers[first + i].state == AT_WARP) fibers[first + i].state = RUNS;
+    }
+}
+
+static void run_block(uint3 block, unsigned threads, size_t shared, bool falling)
+{
+    const unsigned warps = (threads + LANES - 1) / LANES;
+    memset(shared_memory, 0xff, shared);
+    for (unsigned i = 0; i < threads; i++) {
+        fibers[i].at = {{i, 0, 0}, block, i % LANES};
+        prepare(&fibers[i]);
+    }
+    while (count(0, threads, GONE) < (int)threads) {
+        for (unsigned w = 0; w < warps; w++) {
+            const unsigned first = LANES * (falling ? warps - 1 - w : w);
+            run_warp(first, threads - first < LANES ? threads - first : LANES, falling);
+        }
+        for (unsigned i = 0; i < threads; i++)
+            if (fibers[i].state == AT_BLOCK) fibers[i].state = RUNS;
+    }
+}
+
+void emulated_launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &kernel)
+{
+    static bool falling;
+    if (shared > SHARED || threads.x > MOST) abort();
+    falling = !falling;
+    body = &kernel;
+    emulated_threads = threads;
+    emulated_grid = grid;
+    const uint64_t all = (uint64_t)grid.x * grid.y * grid.z;
+    for (uint64_t n = 0; n < all; n++) {
+        const uint64_t i = falling ? all - 1 - n : n;
+        run_block(uint3{(unsigned)(i % grid.x), (unsigned)(i / grid.x % grid.y),
+                        (unsigned)(i / grid.x / grid.y)}, threads.x, shared, falling);
+    }
+}
+
+/* One chain of exact products for each element: k ascending. */
+void emulated_mma(float d[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                  uint32_t b1)
+{
+    uint64_t *slot = emulated_slots();
+    const unsigned lane = emulated->lane;
+    const uint32_t mine[6] = {a0, a1, a2, a3, b0, b1};
+    for (int i = 0; i < 6; i++) slot[8 * lane + (unsigned)i] = mine[i];
+    emulated_wait(true);
+    for (unsigned e = 0; e < 4; e++) {
+        const unsigned row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
+        float sum = d[e];
+        for (unsigned k = 0; k < 16; k++) {
+            const unsigned q = k % 8 / 2, high = k / 8;
+            const uint64_t a = slot[8 * (4 * (row % 8) + q) + row / 8 + 2 * high];
+            const uint64_t b = slot[8 * (4 * column + q) + 4 + high];
+            sum = fmaf(bf16_to_f32((uint16_t)(a >> 16 * (k % 2))),
+                       bf16_to_f32((uint16_t)(b >> 16 * (k % 2))), sum);
+        }
+        d[e] = sum;
+    }
+    emulated_wait(true);
+}
+
+/* ---- the runtime -------------------------------------------------------------------------------------- */
+
+struct emulated_graph {
+    std::vector<std::function<void()>> work;
+};
+static emulated_graph *capture;
+
+void emulated_do(const std::function<void()> &work)
+{
+    if (capture)
+        capture->work.push_back(work);
+    else
+        work();
+}
+
+cudaError_t cudaMalloc(void **block, size_t bytes)
+{
+    *block = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (!*block) return cudaErrorMemoryAllocation;
+    if (bytes < (64u << 20)) memset(*block, 0xff, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *block)
+{
+    free(block);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned) { return cudaMalloc(block, bytes); }
+cudaError_t cudaFreeHost(void *block) { return cudaFree(block); }
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t)
+{
+    emulated_do([=] { memcpy(to, from, n); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t)
+{
+    emulated_do([=] { memset(to, value, n); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, int)
+{
+    capture = new emulated_graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+{
+    *graph = capture;
+    capture = nullptr;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned long long)
+{
+    *ready = new emulated_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t)
+{
+    for (const auto &work : graph->work) work();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
