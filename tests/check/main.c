@@ -109,12 +109,18 @@ static void print_isa(const struct device *device)
 static bool prove(struct lab *lab, const struct options *o, bool quiet)
 {
     bool all = true;
-    int n = 0;
+    int n = 0, skipped = 0;
     if (!quiet) print_isa(lab->under[0].device);
     if (!quiet) printf("%-14s %-16s %6s %12s\n", "op", "test", "cases", "error/limit");
     for (int i = 0; i < results_count(); i++) {
         struct result *r = results_at(i);
         if (o->op && !result_concerns(r, o->op)) continue;
+        if (!test_applies(&r->test, lab->under[0].device)) {
+            skipped++;
+            if (!quiet)
+                printf("%-14s %-16s %6s %12s  skipped\n", r->test.suite->name, r->test.name, "", "");
+            continue;
+        }
         const bool passed = result_passes(r, lab, o->loud);
         n++;
         all = all && passed;
@@ -125,8 +131,10 @@ static bool prove(struct lab *lab, const struct options *o, bool quiet)
             printf("    %lld failures, the first: %s\n", (long long)r->v.failures, r->v.first);
         fflush(stdout);
     }
-    if (n == 0) fprintf(stderr, "gdn-check: no op is called '%s'; --list names them\n", o->op);
-    return all && n > 0;
+    if (!quiet && skipped > 0)
+        printf("%d tests skipped: not for %s\n", skipped, lab->under[0].device->name);
+    if (n + skipped == 0) fprintf(stderr, "gdn-check: no op is called '%s'; --list names them\n", o->op);
+    return all && n + skipped > 0;
 }
 
 int main(int argc, char **argv)

@@ -134,6 +134,29 @@ static void cpu_f32(void **state)
         compare(models[i], "cpu", GDN_F32, false, 2e-4);
 }
 
+/* The GPU, if this build and machine have one; otherwise the test is skipped. */
+static bool have_cuda(void)
+{
+    struct gdn_error err = {0};
+    struct gdn_options o = gdn_options_default();
+    gdn_model *m;
+    o.device = "cuda";
+    const enum gdn_status status =
+        gdn_model_open(GDN_SOURCE_DIR "/tests/golden/q35-r1-tied", &o, &m, &err);
+    if (status == GDN_OK) gdn_model_close(m);
+    if (status != GDN_OK && status != GDN_ERR_UNSUPPORTED) fail_msg("%s", err.text);
+    if (status == GDN_ERR_UNSUPPORTED) print_message("skipped: %s\n", err.text);
+    return status == GDN_OK;
+}
+
+static void cuda_f32(void **state)
+{
+    (void)state;
+    if (!have_cuda()) skip();
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        compare(models[i], "cuda", GDN_F32, false, 2e-4);
+}
+
 static void ref_f32(void **state)
 {
     (void)state;
@@ -183,6 +206,13 @@ static void greedy_tokens(void **state)
         greedy(models[i], "cpu");
         greedy(models[i], "ref");
     }
+}
+
+static void greedy_tokens_cuda(void **state)
+{
+    (void)state;
+    if (!have_cuda()) skip();
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) greedy(models[i], "cuda");
 }
 
 /* ---- a left-padded batch ---------------------------------------------------------------------- */
@@ -242,6 +272,14 @@ static void padded_batches(void **state)
     }
 }
 
+static void padded_batch_cuda(void **state)
+{
+    (void)state;
+    if (!have_cuda()) skip();
+    padded_batch_of("q35-mlx", "cuda");
+    padded_batch_of("kimi-released", "cuda");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +288,9 @@ int main(void)
         cmocka_unit_test(ref_f64),
         cmocka_unit_test(greedy_tokens),
         cmocka_unit_test(padded_batches),
+        cmocka_unit_test(cuda_f32),
+        cmocka_unit_test(greedy_tokens_cuda),
+        cmocka_unit_test(padded_batch_cuda),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,6 +83,8 @@ static void exact_token(struct head *h, int t)
         for (int j = 0; j < D; j++) h->exact[d * D + j] += (double)k[d] * h->row[j];
 }
 
+bool drift_applies(const struct device *device) { return device->host; }
+
 /* ---- on the device --------------------------------------------------------------------------- */
 
 static struct tensor rows_of(const void *at, int first, int rows, int heads, int width)

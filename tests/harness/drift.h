@@ -32,6 +32,9 @@ struct drifted {
     double error[DRIFT_POINTS][KEEPINGS];
 };
 
+/* Its arrays are the host's, and a device's calls must reach them. */
+bool drift_applies(const struct device *device);
+
 /* Up to and with point `last`. False with a failure when memory is short. */
 bool drift_run(const struct drift *drift, struct station *at, int D, int last, struct drifted *out,
                struct verdict *v);

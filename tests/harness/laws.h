@@ -44,6 +44,7 @@ struct law {
     const struct shape *shape;
     int shapes;
     struct extent extent;
+    bool (*applies)(const struct device *device); /* NULL: to every one */
 };
 
 /* `holds` on the device under test for each shape, with 1, 2 and 3 threads in turn; on the

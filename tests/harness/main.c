@@ -1,6 +1,7 @@
 /* main.c: the program around a file of tests/ops: its suites, on the cpu, under cmocka. An argument
- * is a mask of processor features (base/cpu.h, hexadecimal): the same with weaker code. A program
- * with a main of its own (gdn-check, the tests of other folders) never links this file. */
+ * is a mask of processor features (base/cpu.h, hexadecimal): the same with weaker code; or "cuda".
+ * Where that cannot be had the program says why and ends with 77: skipped. A program with a main of
+ * its own (gdn-check, the tests of other folders) never links this file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "harness/suite.h"
 
@@ -19,6 +21,7 @@ static void prove_test(void **state)
     const struct test *test = *state;
     char subject[64];
     snprintf(subject, sizeof subject, "%s %s", test->suite->name, test->name);
+    if (!test_applies(test, lab.under[0].device)) skip();
     struct verdict v = {.subject = subject};
     test_run(test, &lab, &v);
     if (v.failures > 0) {
@@ -36,11 +39,12 @@ int main(int argc, char **argv)
     static struct CMUnitTest unit[MOST];
     static char name[MOST][64];
     struct gdn_error err = {0};
-    const uint32_t mask = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 16) : ~0u;
+    const bool cuda = argc > 1 && strcmp(argv[1], "cuda") == 0;
+    const uint32_t mask = argc > 1 && !cuda ? (uint32_t)strtoul(argv[1], NULL, 16) : ~0u;
     int n = 0;
-    if (!lab_open(&lab, "cpu", mask, &err)) {
+    if (!lab_open(&lab, cuda ? "cuda" : "cpu", mask, &err)) {
         fprintf(stderr, "%s\n", err.text);
-        return 1;
+        return err.status == GDN_ERR_UNSUPPORTED ? 77 : 1;
     }
     for (const struct suite *s = suite_first(); s && n + SUITE_TESTS <= MOST; s = s->next)
         n += suite_tests(s, test + n);

@@ -50,6 +50,25 @@ int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS])
     return n;
 }
 
+/* Quantised weights: only where kernels read the host's memory. */
+static bool shape_fits(const struct shape *s, const struct device *device)
+{
+    return device->host || !dtype_quantised((enum dtype)s->weight);
+}
+
+bool test_applies(const struct test *test, const struct device *device)
+{
+    const struct proof *p = test->suite->proof;
+    if (test->law) return !test->law->applies || test->law->applies(device);
+    const bool back = p && (test->sweep == &p->backward || test->sweep == &p->repeat);
+    bool any = false;
+    for (int i = 0; !any && i < sweep_count(test->sweep); i++) {
+        const struct shape s = sweep_shape(test->sweep, i);
+        any = shape_fits(&s, device);
+    }
+    return any && (!back || device->backward[p->op]);
+}
+
 void test_run(const struct test *test, struct lab *lab, struct verdict *v)
 {
     if (test->law) {
@@ -58,6 +77,7 @@ void test_run(const struct test *test, struct lab *lab, struct verdict *v)
     }
     for (int i = 0; i < sweep_count(test->sweep); i++) {
         const struct shape s = sweep_shape(test->sweep, i);
-        test->prove(lab, test->suite->proof, &s, v);
+        if (shape_fits(&s, lab->under[0].device))
+            test->prove(lab, test->suite->proof, &s, v);
     }
 }

@@ -239,8 +239,8 @@ static void published_holds(struct ways *w, struct verdict *v)
 }
 EVERY_ISA(published)
 
-static const struct law laws[] = {{.name = "lengths", .run = lengths},
-                                  {.name = "ragged", .run = ragged},
-                                  {.name = "published shapes", .run = published},
-                                  {.name = "another backward", .run = another}};
+static const struct law laws[] = {{.name = "lengths", .run = lengths, .applies = goes_back},
+                                  {.name = "ragged", .run = ragged, .applies = goes_back},
+                                  {.name = "published shapes", .run = published, .applies = goes_back},
+                                  {.name = "another backward", .run = another, .applies = goes_back}};
 SUITE(delta_grad, LAWS(laws));

@@ -136,8 +136,8 @@ static void memory_holds(struct ways *w, struct verdict *v)
 }
 EVERY_ISA(memory)
 
-static const struct law laws[] = {{.name = "runs", .run = runs},
-                                  {.name = "alone", .run = alone},
-                                  {.name = "segments", .run = segments},
-                                  {.name = "memory", .run = memory}};
+static const struct law laws[] = {{.name = "runs", .run = runs, .applies = goes_back},
+                                  {.name = "alone", .run = alone, .applies = goes_back},
+                                  {.name = "segments", .run = segments, .applies = goes_back},
+                                  {.name = "memory", .run = memory, .applies = goes_back}};
 SUITE(delta_grad_bits, LAWS(laws));

@@ -157,7 +157,6 @@ static bool hostile_open(struct problem *p, int kind, int n, struct verdict *v)
 static bool solve_slots(const struct problem *p, struct station *at, struct answer *a,
                         struct verdict *v)
 {
-    static const int32_t number[SEQUENCES] = {0, 1, 2, 3, 4, 5, 6, 7};
     const struct shape *s = &p->shape;
     const struct delta_slots like = {
         .slots = s->B, .entries = BLOCK, .Hk = s->Hk, .Hv = (int)heads(p), .Dk = s->Dk,
@@ -170,7 +169,7 @@ static bool solve_slots(const struct problem *p, struct station *at, struct answ
     bool fine = EXPECT(v, cache_open(&c, at->device, &like) && l.fine && a->S1, "no memory");
     for (int b = 0; fine && b < s->B; b++)
         at->device->anchor_pack(&c.slots, b, p->value[S0] + b * state);
-    l.rows.slot = number;
+    l.rows.slot = l.words + NUMBERS;
     l.args.slots = &c.slots;
     l.args.S0 = l.args.S1 = NULL;
     fine = fine && station_run(at, at->device->forward[OP_DELTA], &l.args, v);
@@ -242,5 +241,5 @@ static void backward_holds(struct ways *w, struct verdict *v)
 EVERY_ISA(backward)
 
 static const struct law laws[] = {{.name = "forward", .run = forward},
-                                  {.name = "backward", .run = backward}};
+                                  {.name = "backward", .run = backward, .applies = goes_back}};
 SUITE(delta_hostile, LAWS(laws));

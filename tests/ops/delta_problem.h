@@ -137,10 +137,27 @@ struct laid {
     enum dtype plain; /* of what is not an activation */
     struct tensor t[TENSORS], grad[TENSORS];
     struct rows rows;
-    int32_t pos[SEQUENCES];
+    int32_t *words; /* the arrays of rows, in the device's memory */
     struct delta_args args;
     bool fine;
 };
+
+enum { STARTS = 0, SLOTS = SEQUENCES + 1, NUMBERS = SLOTS + SEQUENCES,
+       POSITIONS = NUMBERS + SEQUENCES, WORDS = POSITIONS + SEQUENCES };
+
+/* The slots of the problem, and 0, 1, 2, .. for a call on slots; positions are 0. */
+static inline void lay_rows(struct laid *l, const struct problem *p)
+{
+    int32_t words[WORDS] = {0};
+    for (int b = 0; b < SEQUENCES; b++) words[SLOTS + b] = p->slot[b], words[NUMBERS + b] = b;
+    for (int b = 0; b <= SEQUENCES; b++) words[STARTS + b] = p->start[b];
+    l->words = l->device->take(l->device, sizeof words);
+    l->fine = l->fine && l->words;
+    if (l->words) l->device->upload(l->device, l->words, words, sizeof words);
+    l->rows = (struct rows){.B = p->shape.B, .T = p->shape.T, .start = l->words + STARTS,
+                            .pos = l->words + POSITIONS,
+                            .slot = p->shape.absent ? l->words + SLOTS : NULL};
+}
 
 static inline enum dtype laid_type(const struct laid *l, const struct problem *p, int i)
 {
@@ -161,8 +178,7 @@ static inline void lay_problem(struct laid *l, const struct problem *p, struct s
         l->t[i].grad = i >= O && !p->value[i] ? NULL : &l->grad[i];
         l->fine = l->fine && l->t[i].data && l->grad[i].data;
     }
-    l->rows = (struct rows){.B = p->shape.B, .T = p->shape.T, .start = p->start, .pos = l->pos,
-                            .slot = p->shape.absent ? p->slot : NULL};
+    lay_rows(l, p);
     struct tensor *t = l->t;
     l->args = (struct delta_args){.q = &t[Q], .k = &t[K], .v = &t[V], .g = &t[G], .beta = &t[BETA],
                                   .S0 = &t[S0], .o = &t[O], .S1 = &t[S1], .rows = &l->rows,
@@ -175,12 +191,19 @@ static inline void laid_close(struct laid *l)
         l->device->give(l->device, l->t[i].data);
         l->device->give(l->device, l->grad[i].data);
     }
+    l->device->give(l->device, l->words);
 }
 
 /* Element i of the call, as doubles. */
 static inline double *laid_fetch(const struct laid *l, const struct problem *p, int i)
 {
     return fetch(l->device, l->t[i].data, laid_type(l, p, i), elements(p, i));
+}
+
+/* A law of the backward applies where there is one. */
+static inline bool goes_back(const struct device *device)
+{
+    return device->backward[OP_DELTA] != NULL;
 }
 
 /* The gradients. */

@@ -15,5 +15,6 @@ static void ten_thousand(struct lab *lab, struct verdict *v, const struct law *l
     }
 }
 
-static const struct law laws[] = {{.name = "10,000 tokens", .run = ten_thousand}};
+static const struct law laws[] = {{.name = "10,000 tokens", .run = ten_thousand,
+                                   .applies = drift_applies}};
 SUITE(drift, LAWS(laws));

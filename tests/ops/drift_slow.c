@@ -24,5 +24,6 @@ static void hundred_thousand(struct lab *lab, struct verdict *v, const struct la
     }
 }
 
-static const struct law laws[] = {{.name = "100,000 tokens", .run = hundred_thousand}};
+static const struct law laws[] = {{.name = "100,000 tokens", .run = hundred_thousand,
+                                   .applies = drift_applies}};
 SUITE(drift_slow, LAWS(laws));
