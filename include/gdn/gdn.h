@@ -58,7 +58,8 @@ struct gdn_options {
     enum gdn_type compute; /* of activations: GDN_F32 or GDN_BF16; GDN_F64 on "ref" only */
     enum gdn_type state; /* of the recurrent state: GDN_F32 or GDN_BF16 */
     bool fast;           /* false: exact, a row's bits depend on the tokens before it only. true:
-                            prefill may give that up for speed (no kernel does yet) */
+                            prompts may give that up for speed (delta on AMX tiles), and so may
+                            single tokens with quantised weights (int8 products) */
     int sessions;        /* how many can live at once; 1 by default */
     int32_t context;     /* most tokens of one session; 0: what the model was made for */
     bool speculate;      /* keep room for drafts (gdn_session_draft) */
