@@ -4,8 +4,8 @@
 enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
 {
     (void)device;
-    return error_set(err, GDN_ERR_UNSUPPORTED, "device: this build of gdn has no CUDA kernels "
-                     "(it was made without nvcc); it has 'cpu' and 'ref'");
+    return error_set(err, GDN_ERR_UNSUPPORTED, "device: found 'cuda', this build has 'cpu' and "
+                     "'ref' (it was made without nvcc)");
 }
 
 void cuda_close(struct device *device) { (void)device; }

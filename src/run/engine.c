@@ -25,8 +25,10 @@ static int32_t rows_of_pass(const struct engine_options *o)
 size_t engine_scratch_bytes(const struct config *c, const struct device *device,
                             const struct engine_options *o)
 {
+    enum { SYSTEM_PAGE = 4096 }; /* memory is reserved in these */
     const int32_t rows = rows_of_pass(o);
-    return forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
+    const size_t bytes = forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
+    return (bytes + SYSTEM_PAGE - 1) / SYSTEM_PAGE * SYSTEM_PAGE;
 }
 
 /* 32-bit words of the best of n rows: ids, logits and logsumexp of each. */
