@@ -29,7 +29,7 @@ static inline __m512i load64(const uint8_t *at, int64_t left)
 /* 16 f16, of which `left` are there. */
 static inline __m512 load_f16(const uint8_t *at, int64_t left)
 {
-    const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+    const __mmask16 mask = (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1);
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
 }
 
