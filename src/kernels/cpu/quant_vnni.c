@@ -50,7 +50,7 @@ VF_INLINE void group_q8(__m512 sum[4], const struct quant_row *w, int64_t b, int
     const __m512 scale = _mm512_mul_ps(load_f16(w->scale + 2 * b, left),
                                        _mm512_loadu_ps(x->scale + b));
     VF_UNROLL for (int p = 0; p < 8; p++) {
-        if (2 * p >= left) break;
+        if (2 * p >= left) continue;
         const uint8_t *at = w->code + 32 * b + 64 * p;
         ask(at);
         const __m512i own = _mm512_xor_si512(load64(at, 32 * left - 64 * p), shift);
@@ -70,7 +70,7 @@ VF_INLINE void group_q4(__m512 sum[4], const struct quant_row *w, int64_t b, int
                                        _mm512_loadu_ps(x->scale + b));
     sum[0] = _mm512_fmadd_ps(load_f16(w->minimum + 2 * b, left), _mm512_loadu_ps(x->sum + b), sum[0]);
     VF_UNROLL for (int p = 0; p < 4; p++) {
-        if (4 * p >= left) break;
+        if (4 * p >= left) continue;
         const uint8_t *at = w->code + 16 * b + 64 * p;
         const int8_t *code = x->code + 32 * b + 128 * p;
         ask(at);
