@@ -430,8 +430,9 @@ static inline void program_run(const char *model, struct play_options o, uint64_
     assert_true(p->checks > operations / every / 2);
     /* Entries were found again, and there were more than fit. */
     assert_true(operations < 500 || (p->found > 4 && p->kept > ENTRIES));
-    /* What is looked up is right at times, a random head hardly ever. */
-    if (o.draft != GDN_DRAFT_MTP) assert_int_equal(p->guessed > 0, o.draft == GDN_DRAFT_LOOKUP);
+    /* What is looked up is right at times, in a short program perhaps never, like a random head. */
+    if (o.draft == GDN_DRAFT_OFF) assert_int_equal(p->guessed, 0);
+    if (o.draft == GDN_DRAFT_LOOKUP) assert_true(operations < 500 || p->guessed > 0);
     program_close(p);
     mem_give(p);
     assert_int_equal(mem_counted().live_blocks, before.live_blocks);
