@@ -96,7 +96,8 @@ struct gdn_model_info {
     int32_t sparse_layers, experts, experts_used, expert_width, shared_width; /* 0: no experts */
     int32_t trained_context; /* of the config */
     bool tied;
-    int32_t mtp_layers, mtp_tensors, vision_tensors; /* recognised, not used */
+    int32_t mtp_layers, mtp_tensors; /* of the draft head */
+    int32_t vision_tensors;          /* recognised, not used */
     int64_t parameters, weight_bytes, copied_bytes;
     enum gdn_quant quant;   /* of its weights, stored or made */
     int64_t state_bytes;    /* of one session: anchors, logs, rings */

@@ -1,10 +1,10 @@
 /* run.c: `gdn run`: one prompt in, its answer out, token by token as it comes. */
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "base/machine.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "cli/choice.h"
@@ -41,13 +41,6 @@ struct job {
     int32_t said;   /* the last token printed, while it is not fed; -1: none */
     double start, begin, fed, first, end; /* seconds */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- the prompt ------------------------------------------------------------------------------ */
 
@@ -165,7 +158,7 @@ static bool say(struct job *job, const struct gdn_turn *turn)
     for (int32_t i = 0; i < turn->count; i++) {
         job->finish = "stop";
         if (is_eos(&job->info, turn->id[i])) return false;
-        if (job->speech.count == 0) job->first = now();
+        if (job->speech.count == 0) job->first = clock_seconds();
         speech_token(&job->speech, turn->id[i]);
         job->said = i + 1 < turn->count ? -1 : turn->id[i];
         job->finish = "length";
@@ -308,13 +301,13 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
                          "text, need --print-ids", job->settings->model);
     interrupt_note();
-    job->begin = now();
+    job->begin = clock_seconds();
     TRY(feed_prompt(job, err));
-    job->fed = now();
+    job->fed = clock_seconds();
     if (interrupt_noted()) return GDN_OK;
     TRY(begin_answer(job, err));
     TRY(answer(job, err));
-    job->end = now();
+    job->end = clock_seconds();
     if (job->settings->json) TRY(print_json(job, err));
     print_stats(job);
     return save(job, err);
@@ -349,7 +342,7 @@ static void describe(struct options *o, struct run_settings *s)
 
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
-    struct job job = {.said = -1, .start = now()};
+    struct job job = {.said = -1, .start = clock_seconds()};
     struct run_settings s = {.most = 256, .choice = choice_defaults(),
                              .setup = setup_defaults()};
     struct options o = {0};

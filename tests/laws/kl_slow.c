@@ -12,10 +12,11 @@
 
 #include "api/handles.h"
 #include "base/memory.h"
+#include "stage/books.h"
 #include "stage/kl.h"
 #include "stage/play.h"
 
-enum { PLAYS = 4, WINDOW = 512, WINDOWS = 12, TEXT = 1500522, SHORT = 96 };
+enum { PLAYS = 4, WINDOW = BOOKS_WINDOW, WINDOWS = BOOKS_WINDOWS, SHORT = 96 };
 
 struct gate {
     /* f32; bf16 anchors; bf16 after each token; bf16 inputs of the convolutions */
@@ -23,28 +24,6 @@ struct gate {
     struct record rows[PLAYS];
     int32_t ids[WINDOWS][WINDOW];
 };
-
-/* Windows from all over the books. */
-static void read_windows(struct gate *g)
-{
-    struct gdn_error err = {0};
-    char *text = mem_take(TEXT + 1);
-    FILE *pipe = popen("xz -dc " GDN_SOURCE_DIR "/tests/data/valid.txt.xz", "r");
-    assert_true(text && pipe);
-    assert_int_equal(fread(text, 1, TEXT, pipe), TEXT);
-    pclose(pipe);
-    for (int w = 0; w < WINDOWS; w++) {
-        int32_t ids[4 * WINDOW];
-        size_t n = sizeof ids / sizeof *ids, from = (size_t)(TEXT / WINDOWS * w);
-        while (text[from] != '\n') from++;
-        while (text[from] == '\n') from++;
-        assert_int_equal(gdn_tokenize(g->exact.model, text + from, 4 * WINDOW, 0, ids, &n, &err),
-                         GDN_OK);
-        assert_in_range(n, WINDOW, sizeof ids / sizeof *ids);
-        memcpy(g->ids[w], ids, sizeof g->ids[w]);
-    }
-    mem_give(text);
-}
 
 static void open_all(struct gate *g)
 {
@@ -55,7 +34,7 @@ static void open_all(struct gate *g)
     play_open(&g->tokens, "models/demo", &f32);
     play_open(&g->inputs, "models/demo", &f32);
     for (int i = 0; i < PLAYS; i++) record_open(&g->rows[i], &g->exact, WINDOW);
-    read_windows(g);
+    books_read(g->exact.model, g->ids);
 }
 
 static void close_all(struct gate *g)

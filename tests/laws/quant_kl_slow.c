@@ -11,10 +11,11 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "stage/books.h"
 #include "stage/kl.h"
 #include "stage/play.h"
 
-enum { WINDOW = 512, WINDOWS = 12, TEXT = 1500522, PLAYS = 5 };
+enum { WINDOW = BOOKS_WINDOW, WINDOWS = BOOKS_WINDOWS, PLAYS = 5 };
 
 static const struct {
     const char *name;
@@ -34,28 +35,6 @@ struct table {
     double nats[PLAYS];
     int32_t ids[WINDOWS][WINDOW];
 };
-
-/* Windows from all over the books. */
-static void read_windows(struct table *t)
-{
-    struct gdn_error err = {0};
-    char *text = mem_take(TEXT + 1);
-    FILE *pipe = popen("xz -dc " GDN_SOURCE_DIR "/tests/data/valid.txt.xz", "r");
-    assert_true(text && pipe);
-    assert_int_equal(fread(text, 1, TEXT, pipe), TEXT);
-    pclose(pipe);
-    for (int w = 0; w < WINDOWS; w++) {
-        int32_t ids[4 * WINDOW];
-        size_t n = sizeof ids / sizeof *ids, from = (size_t)(TEXT / WINDOWS * w);
-        while (text[from] != '\n') from++;
-        while (text[from] == '\n') from++;
-        assert_int_equal(gdn_tokenize(t->play[0].model, text + from, 4 * WINDOW, 0, ids, &n, &err),
-                         GDN_OK);
-        assert_in_range(n, WINDOW, sizeof ids / sizeof *ids);
-        memcpy(t->ids[w], ids, sizeof t->ids[w]);
-    }
-    mem_give(text);
-}
 
 static void play_window(struct table *t, int p, const int32_t *ids)
 {
@@ -81,7 +60,7 @@ static void quantised_is_near(void **state)
         play_open(&t.play[p], "models/demo", &kinds[p].options);
         record_open(&t.rows[p], &t.play[p], WINDOW);
     }
-    read_windows(&t);
+    books_read(t.play[0].model, t.ids);
     for (int w = 0; w < WINDOWS; w++)
         for (int p = 0; p < PLAYS; p++) play_window(&t, p, t.ids[w]);
     for (int p = 0; p < PLAYS; p++) {
