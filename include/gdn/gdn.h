@@ -18,8 +18,8 @@
  *     gdn_model_close(model);
  *
  * Calls return a status and write one sentence into the caller's struct gdn_error (which must start
- * zeroed, and may be NULL). A model and all its sessions are used by one thread at a time. Memory is
- * taken when a model is opened and when its first session is made, never while tokens are fed. */
+ * zeroed, and may be NULL). A model and all its sessions are used by one thread at a time. Memory
+ * is taken when a model is opened and when its first session is made, never by a step. */
 #ifndef GDN_GDN_H
 #define GDN_GDN_H
 
@@ -38,11 +38,11 @@ typedef struct gdn_session gdn_session;
 
 GDN_API const char *gdn_version(void);
 
-/* ---- models ---------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 enum gdn_type { GDN_F32, GDN_BF16, GDN_F64 };
-/* Large weights in blocks of 32: 8 bits and a scale, or 4 bits, a scale and a minimum; the embedding
- * and the head are 8 bits either way. */
+/* Large weights in blocks of 32: 8 bits and a scale, or 4 bits, a scale and a minimum; the
+ * embedding and the head are 8 bits either way. */
 enum gdn_quant { GDN_QUANT_NONE, GDN_QUANT_Q8, GDN_QUANT_Q4 };
 
 enum gdn_draft {
@@ -116,16 +116,16 @@ struct gdn_model_info {
 };
 GDN_API void gdn_model_describe(const gdn_model *model, struct gdn_model_info *info);
 
-/* Writes a model folder whose large weights are quantised: `out` must not exist, and appears whole or
- * not at all. Tensors that are not quantised, configuration, tokenizer and templates come over byte for
- * byte. Every call opens the result as any other model, mapped. threads: as in options. */
+/* Writes a model folder whose large weights are quantised: `out` must not exist, and appears whole
+ * or not at all. Tensors that are not quantised, configuration, tokenizer and templates come over
+ * byte for byte. Every call opens the result as any other model, mapped. threads: as in options. */
 GDN_API enum gdn_status gdn_model_convert(const char *path, const char *out, enum gdn_quant quant,
                                           int threads, struct gdn_error *err);
 
-/* ---- measuring ------------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
-/* Writes a model with random weights (bf16, the same for the same seed) into an existing folder. Its
- * shape is that of `config`, the text of a config.json. */
+/* Writes a model with random weights (bf16, the same for the same seed) into an existing folder.
+ * Its shape is that of `config`, the text of a config.json. */
 GDN_API enum gdn_status gdn_random_model(const char *config, size_t len, const char *folder,
                                          uint64_t seed, struct gdn_error *err);
 
@@ -138,7 +138,7 @@ struct gdn_op_time {
 };
 GDN_API int gdn_model_profile(gdn_model *model, struct gdn_op_time *times, int room);
 
-/* ---- text ------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 enum {
     GDN_CONTROL = 1 /* control tokens such as <|im_start|> may be spelled in the text */
@@ -221,7 +221,7 @@ GDN_API void gdn_reply_free(gdn_reply *reply);
 /* What became certain with this id; id < 0: the end. */
 GDN_API struct gdn_reply_text gdn_reply_push(gdn_reply *reply, int32_t id);
 
-/* ---- sessions --------------------------------------------------------------------------------------- */
+/* ---- sessions -------------------------------------------------------------------------------- */
 
 /* An empty sequence. GDN_ERR_MEMORY when options.sessions are alive; and at the first one, before
  * anything is taken, when the model with all its sessions needs more memory than there is. */
@@ -240,7 +240,7 @@ GDN_API enum gdn_status gdn_session_logits(gdn_session *session, float *logits,
                                            struct gdn_error *err);
 /* How many tokens gdn_session_rewind can take back now (0..31). */
 GDN_API int32_t gdn_session_rewindable(const gdn_session *session);
-/* As if the last n tokens had never come. The kept distribution is dropped: feed before sampling. */
+/* As if the last n tokens had never come. The kept distribution goes with them: feed first. */
 GDN_API enum gdn_status gdn_session_rewind(gdn_session *session, int32_t n, struct gdn_error *err);
 /* A second session with the same past. */
 GDN_API enum gdn_status gdn_session_fork(const gdn_session *session, gdn_session **fork,
@@ -249,7 +249,7 @@ GDN_API enum gdn_status gdn_session_fork(const gdn_session *session, gdn_session
 /* What the session was fed: gdn_session_position ids, valid until the next call. */
 GDN_API const int32_t *gdn_session_tokens(const gdn_session *session);
 
-/* ---- whole lists of tokens ------------------------------------------------------------------------- */
+/* ---- whole lists of tokens ------------------------------------------------------------------- */
 
 enum gdn_reuse {
     GDN_REUSE_NOTHING,
@@ -280,8 +280,8 @@ struct gdn_sync_options {
     void *context;
 };
 /* The session becomes that of these n tokens, with the distribution behind the last one, as if they
- * had been fed to an empty one: the same bits when exact. What can be reused is not computed: of the
- * session itself up to 16 tokens back, and of states that were kept at begins of messages and
+ * had been fed to an empty one: the same bits when exact. What can be reused is not computed: of
+ * the session itself up to 16 tokens back, and of states that were kept at begins of messages and
  * thoughts, at marks, at the end of each list, and every 256 tokens (1k, 4k further back), as many
  * as options.prefix_bytes holds. A stopped or failed sync keeps what it has computed. A session
  * that an earlier step made unusable is usable again. `options` and `done` may be NULL. */
@@ -297,7 +297,7 @@ struct gdn_prefix_info {
 };
 GDN_API void gdn_model_prefixes(const gdn_model *model, struct gdn_prefix_info *info);
 
-/* ---- put aside and taken up again ------------------------------------------------------------------ */
+/* ---- put aside and taken up again ------------------------------------------------------------ */
 
 /* A session at one position, complete: it may be restored any number of times, into any session of
  * the model, whatever became of the one it was taken from. */
@@ -333,7 +333,7 @@ struct gdn_state_file {
 GDN_API enum gdn_status gdn_state_file_verify(const char *path, struct gdn_state_file *info,
                                               struct gdn_error *err);
 
-/* ---- drafts ------------------------------------------------------------------------------------------ */
+/* ---- drafts ---------------------------------------------------------------------------------- */
 
 /* Runs 1..16 tokens without making them part of the sequence; needs options.speculate. Then
  * commit(n) makes the first n of them part of it: more is clamped, 0 or less changes nothing. */
@@ -342,7 +342,7 @@ GDN_API enum gdn_status gdn_session_draft(gdn_session *session, const int32_t *i
                                           const struct gdn_sink *sink, struct gdn_error *err);
 GDN_API int32_t gdn_session_commit(gdn_session *session, int32_t n);
 
-/* ---- many sessions at once, and everything they compute ------------------------------------------- */
+/* ---- many sessions at once, and everything they compute -------------------------------------- */
 
 /* A piece of one session: the sessions of one call are all different and of one model. */
 struct gdn_feed {
@@ -370,7 +370,7 @@ struct gdn_sink {
 GDN_API enum gdn_status gdn_step(const struct gdn_feed *feeds, int count,
                                  const struct gdn_sink *sink, struct gdn_error *err);
 
-/* ---- choosing tokens ----------------------------------------------------------------------------------- */
+/* ---- choosing tokens ------------------------------------------------------------------------- */
 
 struct gdn_bias {
     int32_t id;
@@ -415,8 +415,8 @@ struct gdn_logprob {
 GDN_API int gdn_session_logprobs(const gdn_session *session, struct gdn_logprob *out, int n);
 
 /* One turn of a session: tokens are fed, then one or more are chosen. All but the last of the
- * chosen are part of the session already: they had been drafted (options.draft), and what is chosen is the
- * same, in bits, with drafts and without. The last one is for the next turn to feed. */
+ * chosen are part of the session already: they had been drafted (options.draft), and what is chosen
+ * is the same, in bits, with drafts and without. The last one is for the next turn to feed. */
 enum { GDN_TURN_TOKENS = 17 };
 struct gdn_turn {
     gdn_session *session;
@@ -426,8 +426,8 @@ struct gdn_turn {
     const int32_t *stop; /* the turn ends with one of these, which is not fed */
     size_t stop_count;
     int32_t most;                /* tokens to choose at most; 0: GDN_TURN_TOKENS */
-    /* NULL, or [GDN_TURN_TOKENS][1 + top]: of each token its own, then those of the `top` (0 to 256)
-     * most likely ones, as gdn_session_logprobs has them. */
+    /* NULL, or [GDN_TURN_TOKENS][1 + top]: of each token its own, then those of the `top` (0 to
+     * 256) most likely ones, as gdn_session_logprobs has them. */
     struct gdn_logprob *logprobs;
     int32_t top;
     /* Written: */

@@ -62,8 +62,8 @@ GDN_API enum gdn_status gdn_ops_open(const char *device, int threads, uint32_t i
                                      struct gdn_error *err);
 /* NULL is fine. */
 GDN_API void gdn_ops_close(gdn_ops *ops);
-/* The instruction sets that its calls may use, bits of enum gdn_isa; 0: portable code, and "ref". What
- * was asked for and is not there is not among them. */
+/* The instruction sets that its calls may use, bits of enum gdn_isa; 0: portable code, and "ref".
+ * What was asked for and is not there is not among them. */
 GDN_API uint32_t gdn_ops_isa(const gdn_ops *ops);
 
 /* ---- arrays ---------------------------------------------------------------------------------- */

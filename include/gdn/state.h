@@ -65,7 +65,7 @@ GDN_API enum gdn_status gdn_state_convert(gdn_state *state, enum gdn_type anchor
 /* An empty sequence, or -1 when all slots are taken. */
 GDN_API int32_t gdn_state_slot_take(gdn_state *state);
 GDN_API void gdn_state_slot_give(gdn_state *state, int32_t slot);
-/* Counts the sequences that a slot has had: who kept a slot's number sees that it is another's now. */
+/* Counts the sequences of a slot: who kept a slot's number sees that it is another's now. */
 GDN_API uint32_t gdn_state_generation(const gdn_state *state, int32_t slot);
 GDN_API int32_t gdn_state_position(const gdn_state *state, int32_t slot);
 
@@ -75,9 +75,9 @@ struct gdn_state_piece {
     int32_t slot; /* all different; -1: rows that are not there, such as padding */
     int32_t rows;
 };
-/* A pass over all layers, in any order, each once: conv (a layer with one tap has none), then delta.
- * draft: at most 16 rows a piece, and gdn_state_commit decides how many of them become part of the
- * sequence. Nothing is kept of the rows of slot -1, and their outputs are 0. */
+/* A pass over all layers, in any order, each once: conv (a layer with one tap has none), then
+ * delta. draft: at most 16 rows a piece, and gdn_state_commit decides how many of them become part
+ * of the sequence. Nothing is kept of the rows of slot -1, and their outputs are 0. */
 GDN_API enum gdn_status gdn_state_begin(gdn_state *state, const struct gdn_state_piece *pieces,
                                         int32_t count, bool draft, struct gdn_error *err);
 /* y = silu of the causal convolution of x [rows, C] by w [C, taps]. */

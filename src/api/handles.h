@@ -93,8 +93,8 @@ enum gdn_status session_check(const struct gdn_session *session, struct gdn_erro
 void session_adopt(struct gdn_session *session, const struct gdn_session *from,
                    const int32_t *tokens, int32_t position);
 
-/* What the store of prefixes holds makes way for pages that a step of these pieces needs: at most all
- * it touches. */
+/* What the store of prefixes holds makes way for pages that a step of these pieces needs: at most
+ * all it touches. */
 void prefixes_make_way(struct gdn_model *model, const struct piece *pieces, int count);
 /* After a step: when it left the session unusable, what was kept of it since it was sound goes. */
 void prefixes_doubt(const struct gdn_session *session);

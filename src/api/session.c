@@ -91,7 +91,7 @@ enum gdn_status gdn_session_fork(const gdn_session *s, gdn_session **fork, struc
     return GDN_OK;
 }
 
-/* ---- stepping: the public sink over the engine's --------------------------------------------------- */
+/* ---- stepping: the public sink over the engine's --------------------------------------------- */
 
 struct relay {
     const struct gdn_feed *feeds;

@@ -4,7 +4,7 @@
 #include "api/handles.h"
 #include "base/memory.h"
 
-/* ---- in memory ----------------------------------------------------------------------------------------- */
+/* ---- in memory ------------------------------------------------------------------------------- */
 
 enum gdn_status gdn_session_snapshot(gdn_session *s, gdn_snapshot **snapshot, struct gdn_error *err)
 {
@@ -79,7 +79,7 @@ enum gdn_status gdn_session_restore(gdn_session *s, const gdn_snapshot *snapshot
     return GDN_OK;
 }
 
-/* ---- on disk --------------------------------------------------------------------------------------------- */
+/* ---- on disk --------------------------------------------------------------------------------- */
 
 enum gdn_status gdn_session_save(gdn_session *s, const char *path, struct gdn_error *err)
 {

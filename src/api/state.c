@@ -26,8 +26,8 @@ static enum gdn_status check_layer(const struct gdn_state_layer *l, int32_t i,
 static enum gdn_status check_options(const struct gdn_state_options *o, struct gdn_error *err)
 {
     if (!o->layers || o->count < 1 || o->count > 65536 || o->slots > 65535)
-        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need 1 to 65,536 layers "
-                         "and at most 65,535 slots", o->layers ? o->count : 0, o->slots);
+        return error_set(err, GDN_ERR_USAGE, "found %d layers and %d slots, need 1 to 65,536 "
+                         "layers and at most 65,535 slots", o->layers ? o->count : 0, o->slots);
     if (o->context < 0 || o->context > INT32_MAX - PAGE || o->rows < 0 || o->rows > 1 << 20)
         return error_set(err, GDN_ERR_USAGE, "found context %d and rows %d, need 0 or more",
                          o->context, o->rows);
@@ -136,8 +136,8 @@ enum gdn_status state_slot_check(const gdn_state *s, int32_t slot, struct gdn_er
     if (!there(s, slot)) return error_set(err, GDN_ERR_USAGE, "slot %d: not one in use", slot);
     if (s->open) return error_set(err, GDN_ERR_USAGE, "a pass is open: gdn_state_end it first");
     if (s->state.slot[slot].status == SLOT_LIVE) return GDN_OK;
-    return error_set(err, GDN_ERR_USAGE, "slot %d: not usable, a pass of it failed half-way or gave "
-                     "no finite numbers", slot);
+    return error_set(err, GDN_ERR_USAGE, "slot %d: not usable, a pass of it failed half-way or "
+                     "gave no finite numbers", slot);
 }
 
 /* One slot is nobody's: what is restored is built there. */

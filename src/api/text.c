@@ -41,7 +41,8 @@ enum gdn_status gdn_detokenize(const gdn_model *m, const int32_t *ids, size_t co
     TRY(need_tokenizer(m, err));
     struct bytes out = {0};
     decode_ids(m->tokenizer, ids, count, skip_special, &out);
-    if (out.failed) return error_set(err, GDN_ERR_MEMORY, "no memory for the text of %zu ids", count);
+    if (out.failed)
+        return error_set(err, GDN_ERR_MEMORY, "no memory for the text of %zu ids", count);
     const size_t room = *n;
     *n = out.len;
     if (text && out.len > 0) memcpy(text, out.at, out.len < room ? out.len : room);

@@ -5,8 +5,8 @@
  *     chosen:           t1   t2   t3             t1 = d1 and t2 = d2, but t3 is not d3: stop here
  *
  * Row r of a verify pass is what a session that was fed t0 .. dr would give, in bits, and the draw
- * is a function of it, the position and the seed: so t1, t2 .. are what would have been chosen one by
- * one. What was fed of them is committed: t0, d1, d2. */
+ * is a function of it, the position and the seed: so t1, t2 .. are what would have been chosen one
+ * by one. What was fed of them is committed: t0, d1, d2. */
 #include <math.h>
 #include <string.h>
 

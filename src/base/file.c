@@ -8,7 +8,7 @@
 #include "base/file_calls.h"
 #include "base/memory.h"
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The name does not lead to a file that may be read; all else is a failure of the machine. */
 static bool name_is_bad(int code)
@@ -112,13 +112,14 @@ void file_map_close(struct file_map *map)
 void file_map_forget(const struct file_map *map, const void *at, size_t len)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), base = (size_t)map->data;
-    const size_t first = ((size_t)at + page - 1) / page * page, end = ((size_t)at + len) / page * page;
+    const size_t first = ((size_t)at + page - 1) / page * page;
+    const size_t end = ((size_t)at + len) / page * page;
     /* Nothing but a file's pages may be given up: elsewhere they would come back as zeros. */
     if (map->data && (size_t)at >= base && (size_t)at + len <= base + map->len && first < end)
         madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
@@ -136,7 +137,7 @@ bool file_join(char *out, size_t room, const char *folder, const char *name)
     return len >= 0 && (size_t)len < room;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static enum gdn_status open_folder(struct file_out *out, struct gdn_error *err)
 {

@@ -43,13 +43,13 @@ bool file_is_folder(const char *path);
 bool file_join(char *out, size_t room, const char *folder, const char *name);
 
 /* A new file that appears under its name only when it is complete: written beside it as
- * PATH.gdn-tmp (O_EXCL, 0600 & ~umask, locked), synced, renamed, the folder synced. A temporary file
- * whose writer has died is removed by the next one; one whose writer lives is REFUSED. A name that is
- * a symbolic link is replaced, never followed.
+ * PATH.gdn-tmp (O_EXCL, 0600 & ~umask, locked), synced, renamed, the folder synced. A temporary
+ * file whose writer has died is removed by the next one; one whose writer lives is REFUSED. A name
+ * that is a symbolic link is replaced, never followed.
  *
- * After a failure the file under the name is the old one, to the byte, and the temporary one is gone
- * if it could be removed. One failure comes too late for that, and its sentence says so: when the
- * folder cannot be synced, the whole new file has the name already. */
+ * After a failure the file under the name is the old one, to the byte, and the temporary one is
+ * gone if it could be removed. One failure comes too late for that, and its sentence says so: when
+ * the folder cannot be synced, the whole new file has the name already. */
 struct file_out {
     char path[4096], temp[4096];
     FILE *stream; /* unbuffered: for a caller that writes at offsets of its own (fileno) */
@@ -64,7 +64,7 @@ enum gdn_status file_commit(struct file_out *out, struct gdn_error *err);
 /* Drops the temporary file; harmless after a commit. */
 void file_abandon(struct file_out *out);
 
-/* ---- test hooks: every system call of file.c passes here ------------------------------------------ */
+/* ---- test hooks: every system call of file.c passes here ------------------------------------- */
 
 enum file_call {
     FILE_OPEN, FILE_STAT, FILE_LOCK, FILE_READ, FILE_MAP, FILE_WRITE, FILE_SYNC, FILE_RENAME,
@@ -78,9 +78,9 @@ struct file_event {
     size_t len;       /* read and write: as asked for */
 };
 
-/* The n-th call from now fails with errno `code` (1 = the next), and with `forever` all after it too.
- * FILE_SHORT: a read or write does half of what it was asked to; other calls take no notice. A close
- * that fails has closed all the same. 0 switches it off. */
+/* The n-th call from now fails with errno `code` (1 = the next), and with `forever` all after it
+ * too. FILE_SHORT: a read or write does half of what it was asked to; other calls take no notice. A
+ * close that fails has closed all the same. 0 switches it off. */
 enum { FILE_SHORT = -1 };
 void file_fail_after(int64_t n, int code, bool forever);
 

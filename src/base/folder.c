@@ -24,8 +24,8 @@ enum gdn_status folder_create(struct folder_out *out, const char *path, struct g
                          out->path);
     if (mkdir(out->temp, 0777) != 0)
         return error_set(err, errno == EEXIST ? GDN_ERR_REFUSED : GDN_ERR_IO,
-                         errno == EEXIST ? "%s: found it there: somebody writes it, or died writing "
-                                           "it and it can be removed"
+                         errno == EEXIST ? "%s: found it there: somebody writes it, or died "
+                                           "writing it and it can be removed"
                                          : "%s: cannot make this folder: %s",
                          out->temp, strerror(errno));
     out->open = true;
@@ -46,7 +46,8 @@ static bool sync_parent(const char *path)
 {
     char parent[4096] = ".";
     const char *slash = strrchr(path, '/');
-    if (slash) snprintf(parent, sizeof parent, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (slash)
+        snprintf(parent, sizeof parent, "%.*s", slash == path ? 1 : (int)(slash - path), path);
     return sync_folder(parent);
 }
 

@@ -6,8 +6,8 @@
 
 #include "base/status.h"
 
-/* Files are put into `temp` (PATH.gdn-tmp, made here) until the commit gives it its name. Neither may
- * exist before. */
+/* Files are put into `temp` (PATH.gdn-tmp, made here) until the commit gives it its name. Neither
+ * may exist before. */
 struct folder_out {
     char path[4096], temp[4096];
     bool open;

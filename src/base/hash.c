@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 
-/* ---- XXH64: four lanes of 8 bytes, then the rest, then an avalanche ------------------------------- */
+/* ---- XXH64: four lanes of 8 bytes, then the rest, then an avalanche -------------------------- */
 
 #define P1 UINT64_C(0x9E3779B185EBCA87)
 #define P2 UINT64_C(0xC2B2AE3D27D4EB4F)
@@ -56,7 +56,7 @@ uint64_t hash64(const void *data, size_t len, uint64_t seed)
     return h ^ h >> 32;
 }
 
-/* ---- SHA-256 (FIPS 180-4) ---------------------------------------------------------------------------- */
+/* ---- SHA-256 (FIPS 180-4) -------------------------------------------------------------------- */
 
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,

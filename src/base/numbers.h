@@ -12,7 +12,7 @@
  * before the first, one after the last is fine. *at gets mem_take memory that the caller gives back
  * (NULL when there is no number), *count how many. The text need not end in a zero byte.
  * GDN_ERR_INPUT names the number by `what` and its index, with its line (from 1) and byte (from 0),
- * what was found and the range: "id 3 (line 1, byte 9): found \"x\", need a number from 0 to 255". */
+ * what was found and the range: "id 3 (line 1, byte 9): found \"x\", need a number from 0 to 9". */
 enum gdn_status numbers_parse(const char *text, size_t len, int32_t min, int32_t max,
                               const char *what, int32_t **at, size_t *count,
                               struct gdn_error *err);

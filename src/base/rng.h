@@ -20,7 +20,8 @@ static inline uint64_t rng_mix(uint64_t z)
 static inline uint64_t rng_u64(struct rng *r)
 {
     uint64_t n = ++r->counter;
-    return rng_mix(rng_mix(r->seed + UINT64_C(0x9e3779b97f4a7c15)) + n * UINT64_C(0x9e3779b97f4a7c15));
+    const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
+    return rng_mix(rng_mix(r->seed + step) + n * step);
 }
 
 /* [0, 1) with 53 bits. */

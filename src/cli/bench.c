@@ -41,7 +41,7 @@ struct job {
     struct bench_report report;
 };
 
-/* ---- what is asked for --------------------------------------------------------------------------- */
+/* ---- what is asked for ----------------------------------------------------------------------- */
 
 /* "128,512,2048" */
 static enum gdn_status read_list(const char *name, const char *text, int64_t least,
@@ -80,7 +80,7 @@ static enum gdn_status check_settings(struct job *job, struct gdn_error *err)
     return read_list("-d", s->depths, 0, &job->depths, err);
 }
 
-/* ---- measuring ----------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 /* The session as it is behind `depth` tokens. */
 static enum gdn_status go_back(struct job *job, struct gdn_error *err)
@@ -185,7 +185,7 @@ static enum gdn_status measure_all(struct job *job, struct gdn_error *err)
     return GDN_OK;
 }
 
-/* ---- around it ----------------------------------------------------------------------------------- */
+/* ---- around it ------------------------------------------------------------------------------- */
 
 static void name_processor(char *out, size_t room)
 {
@@ -251,7 +251,8 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     struct bench_report *r = &job->report;
     r->model = s->model ? s->model : s->shape;
     r->mode = s->setup.fast ? "fast" : "exact";
-    r->compute = s->setup.compute == GDN_BF16 ? "bf16" : s->setup.compute == GDN_F64 ? "f64" : "f32";
+    r->compute = s->setup.compute == GDN_BF16 ? "bf16"
+               : s->setup.compute == GDN_F64  ? "f64" : "f32";
     r->instructions = roof_of(cpu_flags())->name;
     r->threads = s->setup.threads ? (int)s->setup.threads : cpu_count();
     r->repeats = (int)s->rounds;
@@ -304,12 +305,12 @@ const struct command command_bench = {
     .name = "bench", .words = "[MODEL]", .least = 0, .most = 1, .run = run,
     .summary = "Measure how fast a model reads prompts and answers",
     .examples = "bench models/demo\n"
-                "bench --shape qwen3.5-0.8b -p 512,2048 -n 64 -d 0,4096 --threads 2 --compute bf16\n"
+                "bench --shape qwen3.5-0.8b -p 512,2048 -n 64 -d 0,4096 --threads 2\n"
                 "bench models/demo -o json --profile",
-    .notes = "Medians; spread is highest less lowest over the median. The roof of a prompt is what the\n"
-             "machine multiplies in registers, of an answer what it reads (weights, recurrent state,\n"
-             "keys and values of the tokens before), both measured before and after in the same run.\n"
-             "Shapes: qwen3.5-0.8b, -2b, -4b, -9b, -35b-a3b, qwen3.6-27b, qwen3-next-80b-a3b,\n"
-             "kimi-linear-48b-a3b, olmo-hybrid-7b, or a config.json; their files are made in /tmp,\n"
-             "in bf16, and removed.",
+    .notes = "Medians; spread is highest less lowest over the median. The roof of a prompt is\n"
+             "what the machine multiplies in registers, of an answer what it reads (weights,\n"
+             "recurrent state, keys and values of the tokens before), both measured before and\n"
+             "after in the same run. Shapes: qwen3.5-0.8b, -2b, -4b, -9b, -35b-a3b, qwen3.6-27b,\n"
+             "qwen3-next-80b-a3b, kimi-linear-48b-a3b, olmo-hybrid-7b, or a config.json; their\n"
+             "files are made in /tmp, in bf16, and removed.",
 };

@@ -22,7 +22,7 @@ static const char *work_name(const struct bench_row *row)
     return row->decode ? "decode" : "prompt";
 }
 
-/* ---- markdown ----------------------------------------------------------------------------------- */
+/* ---- markdown -------------------------------------------------------------------------------- */
 
 static void print_ops(const struct bench_row *row, struct bytes *out)
 {
@@ -56,7 +56,7 @@ static void print_md(const struct bench_report *r, bool profile, struct bytes *o
     for (int i = 0; profile && i < r->rows; i++) print_ops(&r->row[i], out);
 }
 
-/* ---- csv, json ---------------------------------------------------------------------------------- */
+/* ---- csv, json ------------------------------------------------------------------------------- */
 
 static void print_csv(const struct bench_report *r, struct bytes *out)
 {

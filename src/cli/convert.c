@@ -24,7 +24,7 @@ const struct command command_convert = {
     .summary = "Write a model with 8 or 4 bit weights",
     .examples = "convert models/demo demo-q8 --quant q8\nconvert models/demo demo-q4 --quant q4",
     .notes = "OUT is a new folder and appears when it is complete. It opens like any other model,\n"
-             "and answers to the last bit as MODEL does with the same --quant. Projections, experts,\n"
-             "embedding and head become smaller (the last two are 8 bits either way); norms, gates,\n"
-             "routers and convolutions stay as they are, and so does every other file.",
+             "and answers to the last bit as MODEL does with the same --quant. Projections,\n"
+             "experts, embedding and head become smaller (the last two are 8 bits either way);\n"
+             "norms, gates, routers and convolutions stay as they are, as does every other file.",
 };

@@ -75,11 +75,11 @@ enum gdn_status roofs_measure(int threads, double bytes, struct machine_roofs *f
     mem_give(m);
     pool_close(pool);
     if (good) return GDN_OK;
-    return error_set(err, GDN_ERR_MEMORY, "the machine could not be measured: that takes up to %d MB for "
-                     "each of %d threads", MOST_SHARE >> 20, threads);
+    return error_set(err, GDN_ERR_MEMORY, "the machine could not be measured: that takes up to %d "
+                     "MB for each of %d threads", MOST_SHARE >> 20, threads);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 void peak_reset(void)
 {

@@ -82,7 +82,7 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     return gdn_model_open(folder, &options, model, err);
 }
 
-/* More than what is left is refused with the first session; close to it the machine may get slow. */
+/* More than is left is refused with the first session; close to it the machine may get slow. */
 void setup_say_memory(const char *command, const gdn_model *model)
 {
     struct gdn_model_info info;

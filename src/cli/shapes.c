@@ -84,9 +84,9 @@ static enum gdn_status find_config(const char *shape, char **text, size_t *len,
     }
     if (file_exists(shape)) return file_read(shape, CONFIG_BYTES, text, len, err);
     const char *near = nearest_name(shape, names, SHAPES);
-    return error_set(err, GDN_ERR_USAGE, "--shape: found \"%.80s\", need %s, or a config.json%s%s%s",
-                     shape, shape_names(), near ? "; did you mean " : "", near ? near : "",
-                     near ? "?" : "");
+    return error_set(err, GDN_ERR_USAGE, "--shape: found \"%.80s\", need %s, or a "
+                     "config.json%s%s%s", shape, shape_names(), near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
 }
 
 enum gdn_status shape_make(const char *shape, char folder[SHAPE_FOLDER], struct gdn_error *err)

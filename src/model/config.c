@@ -87,7 +87,8 @@ static json_t *load(const struct source *s, const char *json, size_t len)
     json_t *top = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
     if (json_is_object(top)) return top;
     if (top) {
-        error_set(s->err, GDN_ERR_INPUT, "%s: found %s, need an object", s->name, source_show(top).text);
+        error_set(s->err, GDN_ERR_INPUT, "%s: found %s, need an object", s->name,
+                  source_show(top).text);
     } else {
         make_plain(where.text);
         error_set(s->err, GDN_ERR_INPUT, "%s: line %d, byte %d: %.120s", s->name, where.line,

@@ -1,9 +1,9 @@
-/* config_family.c: the keys that differ between families: heads, layer kinds, positions, experts. */
+/* config_family.c: the keys in which families differ: heads, layer kinds, positions, experts. */
 #include <string.h>
 
 #include "model/config_source.h"
 
-/* ---- layer kinds -------------------------------------------------------------------------------- */
+/* ---- layer kinds ----------------------------------------------------------------------------- */
 
 static enum gdn_status take_types(struct config *c, const struct source *s)
 {
@@ -72,7 +72,7 @@ static enum gdn_status take_lists(struct config *c, const struct source *s, json
     return GDN_OK;
 }
 
-/* ---- heads -------------------------------------------------------------------------------------- */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
 static enum gdn_status check_heads(const struct config *c, const struct source *s)
 {
@@ -101,7 +101,7 @@ static enum gdn_status take_delta_heads(struct config *c, const struct source *s
     return take_int(s, "linear_conv_kernel_dim", 2, 16, 4, &c->taps);
 }
 
-/* ---- positions ---------------------------------------------------------------------------------- */
+/* ---- positions ------------------------------------------------------------------------------- */
 
 /* The object that describes the rotation: rope_parameters, or rope_scaling of older files; or the
  * text config itself. */
@@ -136,7 +136,7 @@ static enum gdn_status take_rope(struct config *c, const struct source *s, doubl
     return GDN_OK;
 }
 
-/* ---- experts ------------------------------------------------------------------------------------ */
+/* ---- experts --------------------------------------------------------------------------------- */
 
 static enum gdn_status check_experts(const struct config *c, const struct source *s)
 {
@@ -228,7 +228,7 @@ static enum gdn_status take_ffn(struct config *c, const struct source *s)
     return take_int(s, "intermediate_size", 1, 1 << 20, 0, &c->F);
 }
 
-/* ---- families ----------------------------------------------------------------------------------- */
+/* ---- families -------------------------------------------------------------------------------- */
 
 static enum gdn_status take_qwen(struct config *c, const struct source *s)
 {

@@ -1,4 +1,4 @@
-/* fingerprint.h: which model this is: 32 bytes that differ when anything that decides an answer does. */
+/* fingerprint.h: which model this is: 32 bytes that differ when what decides an answer does. */
 #ifndef MODEL_FINGERPRINT_H
 #define MODEL_FINGERPRINT_H
 

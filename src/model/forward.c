@@ -80,8 +80,8 @@ static size_t attn_bytes(const struct config *c, size_t threads)
     return threads * 4 * (192 * key + 320 * value + (1u << 16)) + (8u << 20);
 }
 
-/* What a product packs of up to so many rows, three bf16 for an element: experts fill up the last 16
- * rows of each. */
+/* What a product packs of up to so many rows, three bf16 for an element: experts fill up the last
+ * 16 rows of each. */
 static size_t product_bytes(const struct config *c, int64_t T, size_t width)
 {
     const size_t rows = T < 512 ? (size_t)T : 512, visits = (size_t)T * (size_t)c->experts_used;
@@ -89,8 +89,8 @@ static size_t product_bytes(const struct config *c, int64_t T, size_t width)
     return 6 * ((rows + 16) * width + experts * 16 * larger((size_t)c->D, (size_t)c->expert_width));
 }
 
-/* Scratch of a kernel: a few rows and one head of a state for each thread, panels of weights, tiles of
- * the head. */
+/* Scratch of a kernel: a few rows and one head of a state for each thread, panels of weights, tiles
+ * of the head. */
 static size_t kernel_bytes(const struct config *c, const struct device *device, int64_t T)
 {
     const size_t head = (size_t)c->Dk * ((size_t)c->Dv + STRIP) * 8;

@@ -31,7 +31,7 @@ struct layer_shape mtp_shape(const struct config *config);
 struct tensor *mtp_shift(struct pass *pass, const struct mtp *mtp, struct tensor *hidden,
                          struct layer_state *state);
 
-/* y [T, D] for tokens `ids` behind vectors `hidden`; pass->rows: at the positions of the vectors. */
+/* y [T, D] for tokens `ids` behind vectors `hidden`; pass->rows: at the vectors' positions. */
 struct tensor *mtp_run(struct pass *pass, const struct mtp *mtp, struct tensor *embed,
                        const int32_t *ids, struct tensor *hidden, struct layer_state *state);
 

@@ -83,9 +83,9 @@ struct weights_visit {
 };
 struct weights_visit weights_visit(const struct weights *weights);
 
-/* Makes rows of q8 or q4 (tensor/quant.h) of the large weights and lets go of the mapped pages, some
- * at a time, so that memory never holds both. What is q8 or q4 already must be what is asked for.
- * After a failure the weights can only be closed. */
+/* Makes rows of q8 or q4 (tensor/quant.h) of the large weights and lets go of the mapped pages,
+ * some at a time, so that memory never holds both. What is q8 or q4 already must be what is asked
+ * for. After a failure the weights can only be closed. */
 enum gdn_status weights_quantise(struct weights *weights, enum dtype dtype, struct pool *pool,
                                  struct gdn_error *err);
 /* Can weights_quantise do that; a sentence about the first that is stored as something else. */
@@ -94,8 +94,9 @@ enum gdn_status weights_quantisable(const struct weights *weights, enum dtype dt
 /* What weights_quantise would make of a weight; its own type when it stays as it is. */
 enum dtype weight_quantised(const struct weights *weights, const struct weight *weight,
                             enum dtype dtype);
-/* Rows [begin, end) of a weight in a float type as rows of q8 or q4 one behind the other, in parallel;
- * `room` of the weight's width for each thread. A number that has no place in them is a sentence. */
+/* Rows [begin, end) of a weight in a float type as rows of q8 or q4 one behind the other, in
+ * parallel; `room` of the weight's width for each thread. A number that has no place in them is a
+ * sentence. */
 enum gdn_status weight_make_rows(const struct weight *weight, enum dtype dtype, int64_t begin,
                                  int64_t end, struct pool *pool, float *room, void *to,
                                  struct gdn_error *err);

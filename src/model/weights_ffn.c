@@ -12,7 +12,7 @@ static enum gdn_status take_dense(struct loader *l, const char *p, int64_t F, st
     return take_linear(l, p, F, 1, (struct part[]){{"down_proj.weight", l->c->D}}, &layer->down);
 }
 
-/* ---- experts ------------------------------------------------------------------------------------ */
+/* ---- experts --------------------------------------------------------------------------------- */
 
 struct room {
     struct linear *gate_up, *down; /* [experts] */
@@ -26,7 +26,8 @@ static enum gdn_status take_stacked(struct loader *l, const char *p, bool apart,
     struct tensor *gate = NULL, *up = NULL, *down = NULL;
     if (!part) return GDN_ERR_MEMORY;
     if (apart) {
-        TRY(take_tensor(l, p, "switch_mlp.gate_proj.weight", false, 3, (int64_t[]){E, I, D}, &gate));
+        TRY(take_tensor(l, p, "switch_mlp.gate_proj.weight", false, 3, (int64_t[]){E, I, D},
+                        &gate));
         TRY(take_tensor(l, p, "switch_mlp.up_proj.weight", false, 3, (int64_t[]){E, I, D}, &up));
     } else {
         TRY(take_tensor(l, p, "experts.gate_up_proj", false, 3, (int64_t[]){E, 2 * I, D}, &gate));
@@ -104,7 +105,7 @@ static enum gdn_status take_shared(struct loader *l, const char *p, struct layer
                        &layer->share);
 }
 
-/* ---- a layer's ffn ------------------------------------------------------------------------------ */
+/* ---- a layer's ffn --------------------------------------------------------------------------- */
 
 /* Kimi's release keeps experts, and its converters dense layers too, under another name. */
 enum gdn_status take_ffn(struct loader *l, const char *prefix, bool sparse, struct layer *layer)

@@ -4,7 +4,7 @@
 
 #include "model/weights_load.h"
 
-/* ---- the gated delta rule ----------------------------------------------------------------------- */
+/* ---- the gated delta rule -------------------------------------------------------------------- */
 
 /* Rows of w make some columns; moves on. */
 static void put_part(struct linear *to, struct linear_part **next, struct tensor *w, int64_t from,
@@ -98,7 +98,8 @@ static enum gdn_status take_dt_bias(struct loader *l, const char *p, struct delt
     if (!l->c->family->channel_gate) return take_vector(l, p, names, d->Hv, &d->dt_bias);
     TRY(take_vector(l, p, names, (int64_t)d->Hv * d->Dk, &d->dt_bias));
     if (d->dt_bias)
-        *d->dt_bias = tensor_over(d->dt_bias->data, d->dt_bias->dtype, 2, (int64_t[]){d->Hv, d->Dk});
+        *d->dt_bias = tensor_over(d->dt_bias->data, d->dt_bias->dtype, 2,
+                                  (int64_t[]){d->Hv, d->Dk});
     return GDN_OK;
 }
 
@@ -123,7 +124,7 @@ static enum gdn_status take_delta(struct loader *l, const char *p, struct layer 
                        &layer->out);
 }
 
-/* ---- attention ---------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 static enum gdn_status take_attn(struct loader *l, const char *p, struct layer *layer)
 {
@@ -186,7 +187,7 @@ static enum gdn_status take_latent(struct loader *l, const char *p, struct layer
                        (struct part[]){{"self_attn.o_proj.weight", c->D}}, &layer->out);
 }
 
-/* ---- a layer ------------------------------------------------------------------------------------ */
+/* ---- a layer --------------------------------------------------------------------------------- */
 
 /* post_attention_layernorm is the ffn's norm where norms stand before their parts, and the mixer's
  * where they stand behind. The second names are what transformers 5 makes of both. */

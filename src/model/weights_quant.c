@@ -1,9 +1,9 @@
 /* weights_quant.c: which weights are quantised, and their rows made in parallel.
  *
- * Projections, experts, embedding and head are: their bytes are what a token costs. What stays as it
- * is costs little and decides much: routers and gates (write strength, decay), the low ranks a decay
- * goes through, and the expansion of latent attention, which is read as columns too. Embedding and
- * head are q8 under q4 as well. */
+ * Projections, experts, embedding and head are: their bytes are what a token costs. What stays as
+ * it is costs little and decides much: routers and gates (write strength, decay), the low ranks a
+ * decay goes through, and the expansion of latent attention, which is read as columns too.
+ * Embedding and head are q8 under q4 as well. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -55,7 +55,7 @@ enum dtype weights_quant(const struct weights *w)
     return found;
 }
 
-/* ---- other people's ------------------------------------------------------------------------------- */
+/* ---- other people's -------------------------------------------------------------------------- */
 
 /* What stands beside a weight that somebody else quantised. */
 static const struct {
@@ -79,7 +79,7 @@ enum gdn_status weights_refuse_foreign(const struct shards *shards, struct gdn_e
     return GDN_OK;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 struct making {
     const struct tensor *from;
@@ -121,7 +121,7 @@ enum gdn_status weight_make_rows(const struct weight *weight, enum dtype dtype, 
     return GDN_OK;
 }
 
-/* ---- the model ---------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static enum gdn_status quantise(struct weights *w, struct weight *weight, enum dtype dtype,
                                 struct pool *pool, float *room, struct gdn_error *err)

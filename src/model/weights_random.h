@@ -1,5 +1,5 @@
-/* weights_random.h: a checkpoint of random weights, for measuring a shape whose real weights are not
- * at hand. Its outputs are finite and mean nothing. */
+/* weights_random.h: a checkpoint of random weights, for measuring a shape whose real weights are
+ * not at hand. Its outputs are finite and mean nothing. */
 #ifndef MODEL_WEIGHTS_RANDOM_H
 #define MODEL_WEIGHTS_RANDOM_H
 

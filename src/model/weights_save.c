@@ -1,6 +1,6 @@
-/* weights_save.c: the checkpoint as it was read: each file with the header it had, each tensor where
- * and of the type it was, with the values that the model has now. What the model left alone and what
- * nobody has changed comes out byte for byte. */
+/* weights_save.c: the checkpoint as it was read: each file with the header it had, each tensor
+ * where and of the type it was, with the values that the model has now. What the model left alone
+ * and what nobody has changed comes out byte for byte. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #include "model/weights_load.h"
 #include "tensor/quant.h"
 
-/* ---- what is wrong ------------------------------------------------------------------------------ */
+/* ---- what is wrong --------------------------------------------------------------------------- */
 
 enum dtype weight_dtype(enum st_dtype from)
 {
@@ -65,7 +65,7 @@ enum gdn_status faults_found(struct loader *l)
                      l->faults - 1, l->others, l->faults > NAMED ? ", ..." : "");
 }
 
-/* ---- finding ------------------------------------------------------------------------------------ */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 const struct shard_tensor *weights_find(const struct weights *w, const char *name,
                                         enum dtype *dtype)
@@ -147,7 +147,7 @@ static float value_at(const struct st_entry *e, size_t i)
     return e->dtype == ST_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
 }
 
-/* ---- taking ------------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 static enum gdn_status take_memory(struct loader *l, struct weight *weight, size_t bytes)
 {

@@ -76,7 +76,8 @@ struct tensor *op_embed(struct pass *pass, struct tensor *table, const int32_t *
 struct tensor *op_add_norm(struct pass *pass, struct tensor *x, struct tensor *d,
                            const struct norm_weight *norm, struct tensor **x1)
 {
-    SHAPE_CHECK(pass, x->rank == 2 && norm->w->dim[0] == x->dim[1], "op_add_norm: width of the weight");
+    SHAPE_CHECK(pass, x->rank == 2 && norm->w->dim[0] == x->dim[1],
+                "op_add_norm: width of the weight");
     SHAPE_CHECK(pass, !d || tensor_same_dims(x, d), "op_add_norm: x and d differ in shape");
     struct add_norm_args a = {.x = x, .d = d, .w = norm->w, .eps = norm->eps,
                               .centred = norm->centred, .late = norm->late};
@@ -90,8 +91,9 @@ struct tensor *op_add_norm(struct pass *pass, struct tensor *x, struct tensor *d
 struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct tensor *x,
                             enum dtype dtype)
 {
-    SHAPE_CHECK(pass, x->rank == 2 && x->dim[1] == w->K, "op_linear: x has %lld columns, the weight %lld",
-              (long long)x->dim[1], (long long)w->K);
+    SHAPE_CHECK(pass, x->rank == 2 && x->dim[1] == w->K,
+                "op_linear: x has %lld columns, the weight %lld", (long long)x->dim[1],
+                (long long)w->K);
     struct linear_args a = {.x = x, .w = w, .fast = pass->fast};
     a.y = pass_tensor(pass, dtype, 2, (int64_t[]){x->dim[0], w->N});
     pass_run(pass, OP_LINEAR, &a, linear_learns(w));
@@ -125,8 +127,8 @@ struct tensor *op_join(struct pass *pass, struct tensor *a, struct tensor *b, st
 void op_top(struct pass *pass, struct tensor *logits, int64_t vocab, int32_t best, int32_t *ids,
             float *values, float *lse)
 {
-    SHAPE_CHECK(pass, vocab <= logits->dim[1] && best >= 1 && best <= vocab, "op_top: %d of %lld", best,
-              (long long)vocab);
+    SHAPE_CHECK(pass, vocab <= logits->dim[1] && best >= 1 && best <= vocab,
+                "op_top: %d of %lld", best, (long long)vocab);
     struct top_args a = {.logits = logits, .vocab = vocab, .best = best, .ids = ids,
                          .values = values, .lse = lse};
     pass_run(pass, OP_TOP, &a, false);

@@ -1,7 +1,7 @@
 /* mix.c: the mixers and the ffn as their parts, one after another: what a fused slot must equal. */
 #include "ops/run.h"
 
-/* ---- windows and small parts -------------------------------------------------------------------- */
+/* ---- windows and small parts ----------------------------------------------------------------- */
 
 /* H heads of width D, `step` apart, out of the packed columns of x. */
 static struct tensor *heads(struct pass *pass, struct tensor *x, int64_t column, int64_t H,
@@ -33,7 +33,7 @@ static struct tensor *l2norm(struct pass *pass, struct tensor *x, double eps, do
     return a.y;
 }
 
-/* ---- gated delta rule --------------------------------------------------------------------------- */
+/* ---- gated delta rule ------------------------------------------------------------------------ */
 
 static const double L2_EPS = 1e-6; /* of q and k, on the sum, in every family */
 
@@ -126,7 +126,7 @@ struct tensor *op_norm_pair(struct pass *pass, const struct norm_weight *norm_a,
     return y;
 }
 
-/* ---- attention ---------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 /* H heads of width D, `step` apart in the columns of x: normed head by head, or all as one row. */
 static struct tensor *head_norm(struct pass *pass, const struct attn_weight *w, struct tensor *x,
@@ -183,7 +183,7 @@ struct tensor *op_attn_mix(struct pass *pass, const struct attn_weight *w, struc
     return a.y;
 }
 
-/* ---- latent attention --------------------------------------------------------------------------- */
+/* ---- latent attention ------------------------------------------------------------------------ */
 
 /* y[t,h] = M_h x[t,h], M_h of rows x columns as it lies. */
 static void head_product(struct pass *pass, const struct head_matrix *m, int64_t H, int64_t rows,
@@ -232,7 +232,7 @@ struct tensor *op_latent_mix(struct pass *pass, const struct latent_weight *w, s
     return as_rows(pass, o);
 }
 
-/* ---- ffn ---------------------------------------------------------------------------------------- */
+/* ---- ffn ------------------------------------------------------------------------------------- */
 
 struct tensor *op_ffn_act(struct pass *pass, struct tensor *gate_up)
 {

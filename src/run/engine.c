@@ -9,7 +9,7 @@
 
 enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20, META_BYTES = 64 << 20 };
 
-/* ---- open and close --------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static int32_t rows_of_head(const struct config *c, const struct device *device, int32_t max_rows)
 {
@@ -109,7 +109,7 @@ void engine_close(struct engine *e)
     *e = (struct engine){0};
 }
 
-/* ---- one pass ------------------------------------------------------------------------------------------- */
+/* ---- one pass -------------------------------------------------------------------------------- */
 
 struct step {
     struct engine *e;
@@ -325,7 +325,8 @@ static void give_row(struct step *s, struct stretch *t, struct tensor *logits, i
     s->sink->best(s->sink->context, t->piece, at, &best);
 }
 
-/* Hands out the best of wanted rows first..first+n-1, which are found; logits NULL: nobody adjusts. */
+/* Hands out the best, which are found, of wanted rows first..first+n-1; logits NULL: nobody
+ * adjusts them. */
 static void give_found(struct step *s, struct tensor *logits, int32_t first, int32_t n)
 {
     struct engine *e = s->e;
@@ -400,7 +401,7 @@ static void run_alike(struct step *s)
         find_best(e, &s->pass, head(s, hidden, 0, s->asked), best_of_row(e), e->best);
 }
 
-/* Nobody looks inside the pass, nor at the time of its ops: then it is the same calls every time. */
+/* Nobody looks inside the pass, nor at the time of its ops: it is the same calls every time. */
 static bool repeats(const struct step *s)
 {
     const struct sink *k = s->sink;
@@ -443,7 +444,7 @@ static void run_pass(struct step *s)
     e->device->finish(e->device);
 }
 
-/* ---- a step: as many passes as its rows need ----------------------------------------------------------- */
+/* ---- a step: as many passes as its rows need ------------------------------------------------- */
 
 static enum gdn_status check_pieces(const struct engine *e, const struct piece *pieces, int count,
                                     bool draft, struct gdn_error *err)

@@ -50,8 +50,8 @@ struct engine {
     struct replay replay;
     void *row;           /* one row of the widest kind, as the device computed it */
     float *row_f32;      /* the same as f32 */
-    /* Of n rows (up to head_rows) their best k: ids [n][k], logits [n][k], lse [n]; in device memory
-     * and on the host. choice: of one row that was adjusted. */
+    /* Of n rows (up to head_rows) their best k: ids [n][k], logits [n][k], lse [n]; in device
+     * memory and on the host. choice: of one row that was adjusted. */
     int32_t *best, *best_stage, *choice, *choice_stage;
     float *adjusted;     /* [vocab] device memory: a row of logits, changed */
     void *chain;         /* [slots][D] device memory: what the draft head made of its last guess */
@@ -126,8 +126,8 @@ struct guess_ask {
     int32_t best; /* how many to choose from are wanted, 1 to ENGINE_BEST */
 };
 
-/* Guesses with the draft head for slots that stand at position 1 or further, all together, one token
- * after the other. What the state remembers of the sequences does not change. */
+/* Guesses with the draft head for slots that stand at position 1 or further, all together, one
+ * token after the other. What the state remembers of the sequences does not change. */
 enum gdn_status engine_guess(struct engine *engine, struct guess *guesses, int count,
                              const struct guess_ask *ask, struct gdn_error *err);
 

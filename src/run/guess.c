@@ -1,8 +1,8 @@
 /* guess.c: the draft head asked for the next tokens of many sequences at once.
  *
- * One pass a token: the first takes its vectors from the rings of the state, the next ones from what
- * the head made of the guess before. Keys and values of guesses stand where those of the tokens will,
- * and are written over by them. */
+ * One pass a token: the first takes its vectors from the rings of the state, the next ones from
+ * what the head made of the guess before. Keys and values of guesses stand where those of the
+ * tokens will, and are written over by them. */
 #include <math.h>
 
 #include "base/check.h"

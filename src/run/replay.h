@@ -2,8 +2,8 @@
  *
  * Kernels find ids, rows, positions, slots and pages in device memory that is filled before a pass,
  * so one recording serves whatever sequences come, as long as there are as many, with as many rows
- * and positions below the same bound. A pass is recorded the second time it is asked for: what comes
- * once (the rest of a prompt) is not worth it. */
+ * and positions below the same bound. A pass is recorded the second time it is asked for: what
+ * comes once (the rest of a prompt) is not worth it. */
 #ifndef RUN_REPLAY_H
 #define RUN_REPLAY_H
 

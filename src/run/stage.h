@@ -1,4 +1,4 @@
-/* stage.h: the staging of a pass and what op_top left, for the files of this folder that run passes. */
+/* stage.h: the staging of a pass and what op_top left, for the files here that run passes. */
 #ifndef RUN_STAGE_H
 #define RUN_STAGE_H
 

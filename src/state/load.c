@@ -18,7 +18,7 @@ struct source {
     double *dense;                  /* one head's anchor */
 };
 
-/* ---- the file is what was written -------------------------------------------------------------------- */
+/* ---- the file is what was written ------------------------------------------------------------ */
 
 static enum gdn_status bad(const struct source *f, const char *what)
 {
@@ -61,7 +61,7 @@ static enum gdn_status check_blocks(const struct source *f, const struct file_pr
     return GDN_OK;
 }
 
-/* ---- sections ------------------------------------------------------------------------------------------ */
+/* ---- sections -------------------------------------------------------------------------------- */
 
 /* The data of the next section, which must have this tag and length. */
 static enum gdn_status section(struct source *f, const char *tag, size_t bytes, const char **data)
@@ -185,7 +185,7 @@ enum gdn_status state_verify(const char *path, struct state_summary *sum, struct
     return status;
 }
 
-/* ---- into a slot ----------------------------------------------------------------------------------------- */
+/* ---- into a slot ----------------------------------------------------------------------------- */
 
 /* The last layer is a draft head's. */
 static bool has_head(const struct source *f)
@@ -304,8 +304,8 @@ static enum gdn_status pass_over(struct source *f, const char *tag)
     return section(f, tag, head.bytes, &data);
 }
 
-/* A draft head in the file, in the state, or in both: without one in the file its past is zeros, which
- * makes its guesses bad and nothing else. */
+/* A draft head in the file, in the state, or in both: without one in the file its past is zeros,
+ * which makes its guesses bad and nothing else. */
 static enum gdn_status load_head(struct source *f, const struct snapshot *s, int32_t slot,
                                  size_t *offset)
 {

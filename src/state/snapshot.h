@@ -1,9 +1,9 @@
 /* snapshot.h: the whole past of one sequence at one position, held apart from its slot.
  *
- * Self-contained: the slot may go on, be restored elsewhere or be given back. Anchors, logs and rings
- * are copies in host memory; pages of keys and values are held by reference, for a page that is
- * held is never written (pages.c copies it first). Always the complete state: there is no part of
- * a recurrent state that belongs to a range of positions. */
+ * Self-contained: the slot may go on, be restored elsewhere or be given back. Anchors, logs and
+ * rings are copies in host memory; pages of keys and values are held by reference, for a page that
+ * is held is never written (pages.c copies it first). Always the complete state: there is no part
+ * of a recurrent state that belongs to a range of positions. */
 #ifndef STATE_SNAPSHOT_H
 #define STATE_SNAPSHOT_H
 

@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "base/memory.h"
 
-/* ---- sizes ----------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 /* Elements of the arrays of one layer, over all slots. */
 struct layer_size {
@@ -23,8 +23,9 @@ static bool product(size_t *out, const int64_t *factor, int n)
     return true;
 }
 
-#define PRODUCT(out, ...) \
-    product(out, (int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
+#define PRODUCT(out, ...)                                                                          \
+    product(out, (int64_t[]){__VA_ARGS__},                                                         \
+            (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 
 static int32_t value_width(const struct layer_shape *s) { return s->Dv ? s->Dv : s->D; }
 
@@ -76,7 +77,7 @@ int64_t state_bytes(const struct device *device, const struct layer_shape *shape
     return sum > INT64_MAX ? 0 : (int64_t)sum;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static void *take(struct state *st, size_t elements, enum dtype dtype)
 {
@@ -94,7 +95,8 @@ static bool open_layer(struct state *st, struct layer_state *l, const struct sta
                                   .row_pages = st->row_pages, .table = st->table_on};
         l->kv.k = take(st, size.keys, o->compute);
         l->kv.v = s->latent ? NULL : take(st, size.values, o->compute);
-        st->page_bytes += PAGE * (int64_t)(kv_row_bytes(&l->kv, false) + kv_row_bytes(&l->kv, true));
+        st->page_bytes += PAGE * (int64_t)(kv_row_bytes(&l->kv, false) +
+                                           kv_row_bytes(&l->kv, true));
         if (s->width > 0) {
             l->conv = (struct conv_slots){.slots = o->slots, .ring = HEAD_TAIL + o->entries,
                                           .C = s->width, .dtype = o->compute};

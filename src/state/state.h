@@ -24,8 +24,9 @@ struct layer_shape {
     bool channel_gate;
     int32_t Hkv, D; /* attention; its values are Dv wide, 0: as wide as keys */
     bool latent;    /* values are the first Dv entries of the keys and are not kept twice */
-    int32_t width;  /* attention of a draft head, the last layer: its keys and values stand one row
-                       behind the sequence, and it keeps the last rows of this width; 0: none such */
+    int32_t width;  /* attention of a draft head, the last layer: its keys and values stand one
+                       row behind the sequence, and it keeps the last rows of this width; 0: none
+                       such */
 };
 
 /* Rows that such a layer keeps beside those that a log of n entries may take back. */
@@ -151,7 +152,7 @@ struct state_change {
 };
 
 /* Ring in `compute`, anchors in `anchor`: each is looked at alone. What differs is converted, value
- * by value, and reported; what does not is not touched; nothing is ever zeroed. Both f32 or bf16. */
+ * by value, and reported; what does not is not touched; nothing is zeroed. Both f32 or bf16. */
 enum gdn_status state_ensure(struct state *state, enum dtype compute, enum dtype anchor,
                              struct state_change *change, struct gdn_error *err);
 

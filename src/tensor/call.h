@@ -69,7 +69,7 @@ struct rows {
                              about positions: a recorded pass serves all up to there */
 };
 
-/* ---- what a sequence remembers, as kernels see it (state.md) ---------------------------------- */
+/* ---- what a sequence remembers, as kernels see it (state.md) --------------------------------- */
 
 enum { BLOCK = 16, PAGE = 64, STRIP = 32 };
 
@@ -114,7 +114,7 @@ struct kv_pages {
     int32_t row_pages;
 };
 
-/* ---- weights, in the one layout that exists after loading --------------------------------------- */
+/* ---- weights, in the one layout that exists after loading ------------------------------------ */
 
 /* Rows from, from + 1, .. of w (any axes before the last are seen as rows) make columns row, .. */
 struct linear_part {
@@ -159,7 +159,7 @@ struct norm_weight {
 
 enum act { ACT_SILU, ACT_SIGMOID };
 
-/* ---- argument structs --------------------------------------------------------------------------- */
+/* ---- argument structs ------------------------------------------------------------------------ */
 
 struct embed_args {
     struct tensor *table; /* [V, D] */
@@ -279,8 +279,8 @@ struct l2norm_args {
 };
 
 /* The gated delta rule (state.md 1). q is scaled and k normalised already. Slots: state read from
- * and written to the log. Dense: S0 NULL means zero, S1 NULL means not wanted, S1 may be S0. q, k, v
- * may be of different types; rows of g and beta may all be one (stride 0). */
+ * and written to the log. Dense: S0 NULL means zero, S1 NULL means not wanted, S1 may be S0. q, k,
+ * v may be of different types; rows of g and beta may all be one (stride 0). */
 struct delta_args {
     struct tensor *q, *k, *v;     /* [T,Hk,Dk], [T,Hk,Dk], [T,Hv,Dv] */
     struct tensor *g, *beta, *S0; /* [T,Hv] or [T,Hv,Dk]; [T,Hv]; [B,Hv,Dv,Dk] or NULL */

@@ -44,9 +44,9 @@ struct device {
     void *(*stage)(struct device *device, size_t bytes);
     void (*unstage)(struct device *device, void *block);
 
-    /* What is asked for happens in order, and may still be under way when a call returns; `download`
-     * waits for all of it, and so does `finish`. `upload` has read its source when it returns,
-     * unless that came from stage: then it may be changed after the next wait. */
+    /* What is asked for happens in order, and may still be under way when a call returns;
+     * `download` waits for all of it, and so does `finish`. `upload` has read its source when it
+     * returns, unless that came from stage: then it may be changed after the next wait. */
     void (*finish)(struct device *device);
     void (*upload)(struct device *device, void *to, const void *from, size_t bytes);
     void (*download)(struct device *device, void *to, const void *from, size_t bytes);
@@ -55,8 +55,8 @@ struct device {
     bool (*arena_open)(struct device *device, struct arena *arena, size_t bytes);
     void (*arena_close)(struct device *device, struct arena *arena);
 
-    /* What the kernel of experts wants to have in device memory about weights that are there already:
-     * to be given back; NULL when memory is short. Not on a host device. */
+    /* What the kernel of experts wants to have in device memory about weights that are there
+     * already: to be given back; NULL when memory is short. Not on a host device. */
     void *(*experts_place)(struct device *device, const struct experts *experts);
 
     /* The state at the edges is dense [Hv, Dv, Dk] in double; inside, the device packs the anchor
@@ -66,9 +66,10 @@ struct device {
     void (*anchor_pack)(const struct delta_slots *slots, int32_t slot, const double *dense);
     void (*anchor_unpack)(const struct delta_slots *slots, int32_t slot, double *dense);
 
-    /* A device that works through a queue can note a sequence of calls and run it again. record: from
-     * here to record_end nothing runs. record_end gives what play runs, or NULL when something was
-     * asked for that cannot be noted, or memory is short. All NULL on a device without a queue. */
+    /* A device that works through a queue can note a sequence of calls and run it again. record:
+     * from here to record_end nothing runs. record_end gives what play runs, or NULL when something
+     * was asked for that cannot be noted, or memory is short. All NULL on a device without a
+     * queue. */
     void (*record)(struct device *device);
     void *(*record_end)(struct device *device);
     void (*play)(struct device *device, void *recording);

@@ -42,7 +42,7 @@ static uint16_t f16_below(float x)
 
 static void put_f16(uint8_t *array, int64_t i, uint16_t h) { memcpy(array + 2 * i, &h, sizeof h); }
 
-/* The nearest whole numbers to x / scale, below 2^22: 1.5 * 2^23 leaves no bits behind the point. */
+/* The whole numbers nearest to x / scale, below 2^22: 1.5 * 2^23 leaves no fraction. */
 static void make_codes(int32_t *code, const float *x, float less, float scale)
 {
     const float shift = 0x1.8p23f, over = scale > 0 ? scale : 1;

@@ -12,8 +12,8 @@
  *
  * The value of a code is   q8: bf16(scale code),   q4: bf16(scale code + minimum)
  * where scale code is exact in f32 (11 bits times 8), the sum is rounded once to f32, and bf16()
- * rounds to nearest even. A quantised weight is a bf16 weight that takes less room: every kernel that
- * goes through these functions gives the bits that it would give for the bf16 tensor. */
+ * rounds to nearest even. A quantised weight is a bf16 weight that takes less room: every kernel
+ * that goes through these functions gives the bits that it would give for the bf16 tensor. */
 #ifndef TENSOR_QUANT_H
 #define TENSOR_QUANT_H
 
@@ -110,8 +110,8 @@ float quant_value(const void *row, enum dtype dtype, int64_t K, int64_t k);
 /* A row of f32, bf16 or f16 as f32. */
 void quant_enter(float *to, const void *from, enum dtype dtype, int64_t K);
 
-/* Makes a row of the K numbers x: the scale is the smallest f16 for which no code is out of range, a
- * code the nearest. |scale code (+ minimum) - x| <= scale / 2. False: a number is not finite, or
+/* Makes a row of the K numbers x: the scale is the smallest f16 for which no code is out of range,
+ * a code the nearest. |scale code (+ minimum) - x| <= scale / 2. False: a number is not finite, or
  * too large for an f16 scale or minimum; then the row is not written. */
 bool quant_store(void *row, enum dtype dtype, const float *x, int64_t K);
 

@@ -37,8 +37,8 @@ enum gdn_status jinja_open(const char *name, const char *source, size_t len, str
                            struct gdn_error *err);
 void jinja_close(struct jinja *jinja);
 
-/* A variable of the template, as JSON; without a name an object of variables. Texts in it are marked
- * as data unless they are trusted, which is for what the model's own files say. */
+/* A variable of the template, as JSON; without a name an object of variables. Texts in it are
+ * marked as data unless they are trusted, which is for what the model's own files say. */
 struct jinja_variable {
     const char *name, *json;
     size_t len;

@@ -87,8 +87,8 @@ enum gdn_status load_pre_tokenizer(struct loader *l);
 enum gdn_status load_added_tokens(struct loader *l);
 enum gdn_status load_model(struct loader *l);
 
-/* Parts of a model: the value of "vocab", "a b" of a merge, one token for each byte, a merge that is
- * known, and all merges once they are read. */
+/* Parts of a model: the value of "vocab", "a b" of a merge, one token for each byte, a merge that
+ * is known, and all merges once they are read. */
 enum gdn_status load_vocab(struct loader *l);
 enum gdn_status load_merges(struct loader *l);
 enum gdn_status load_merge(struct loader *l, const char *text, size_t len);

@@ -1,5 +1,5 @@
-/* load_config.c: what stands beside a vocabulary: tokenizer_config.json tells the added tokens and the
- * pattern, added_tokens.json the former where the files are older. */
+/* load_config.c: what stands beside a vocabulary: tokenizer_config.json tells the added tokens and
+ * the pattern, added_tokens.json the former where the files are older. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -8,7 +8,7 @@
 
 enum { WORD = 40 };
 
-/* ---- tokenizer_config.json ----------------------------------------------------------------------- */
+/* ---- tokenizer_config.json ------------------------------------------------------------------- */
 
 /* "151643": {"content": ..., "special": ...} */
 static enum gdn_status read_decoder(struct loader *l)
@@ -137,7 +137,7 @@ static enum gdn_status set_class(struct loader *l, const struct config *config)
                       &l->tok->split, l->err);
 }
 
-/* ---- added_tokens.json --------------------------------------------------------------------------- */
+/* ---- added_tokens.json ----------------------------------------------------------------------- */
 
 /* The added tokens so far by id: the place of each plus one, 0 for none. */
 struct known {
@@ -173,7 +173,7 @@ static bool is_special(const struct config *config, const char *text)
     return false;
 }
 
-/* {"<|im_start|>": 151644}: the form before added_tokens_decoder, which goes first where both are. */
+/* {"<|im_start|>": 151644}: the form before added_tokens_decoder, which has the last word. */
 static enum gdn_status read_added_list(struct loader *l, const struct config *config,
                                        const struct known *known)
 {
@@ -207,7 +207,7 @@ static enum gdn_status read_added(struct loader *l, struct config *config)
     return status;
 }
 
-/* ---- both ---------------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static enum gdn_status read_text(struct loader *l, struct load_text text, const char *name,
                                  struct config *config,

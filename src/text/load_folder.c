@@ -1,6 +1,6 @@
-/* load_folder.c: tokenizers that stand in several files: vocab.json with merges.txt (GPT-2 and Qwen2
- * of old), or tiktoken.model (Kimi); tokenizer_config.json tells the added tokens and the pattern,
- * added_tokens.json the former where that is older. */
+/* load_folder.c: tokenizers that stand in several files: vocab.json with merges.txt (GPT-2 and
+ * Qwen2 of old), or tiktoken.model (Kimi); tokenizer_config.json tells the added tokens and the
+ * pattern, added_tokens.json the former where that is older. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 #include "text/show.h"
 #include "text/tokenizer.h"
 
-/* ---- vocab.json and merges.txt ------------------------------------------------------------------- */
+/* ---- vocab.json and merges.txt --------------------------------------------------------------- */
 
 /* The next line; false at the end of the text. */
 static bool next_line(struct load_text *text, struct load_text *line)
@@ -29,7 +29,8 @@ static enum gdn_status read_merges_text(struct loader *l, struct load_text text)
 {
     struct load_text line;
     for (l->line = 1; next_line(&text, &line); l->line++) {
-        if (line.len == 0 || (l->line == 1 && line.len >= 9 && memcmp(line.at, "#version:", 9) == 0))
+        if (line.len == 0 ||
+            (l->line == 1 && line.len >= 9 && memcmp(line.at, "#version:", 9) == 0))
             continue;
         TRY(load_merge(l, line.at, line.len));
     }
@@ -69,7 +70,7 @@ enum gdn_status load_pair(struct load_text vocab, struct load_text merges, struc
     return load_end(&l, status);
 }
 
-/* ---- tiktoken.model ------------------------------------------------------------------------------ */
+/* ---- tiktoken.model -------------------------------------------------------------------------- */
 
 /* Three bytes for four letters; false when it is not base64. */
 static bool base64_read(const char *at, size_t len, char *out, size_t *out_len)
@@ -98,7 +99,8 @@ static enum gdn_status read_rank(struct loader *l, struct load_text line)
     int64_t id;
     const char *space = memchr(line.at, ' ', line.len);
     const size_t first = space ? (size_t)(space - line.at) : 0;
-    const struct json_token number = {JSON_NUMBER, line.at + first + 1, line.len - first - 1, false};
+    const struct json_token number = {JSON_NUMBER, line.at + first + 1, line.len - first - 1,
+                                      false};
     if (!space || first > TOKENIZER_TOKEN_MAX || !base64_read(line.at, first, bytes, &len) ||
         len == 0 || number.len == 0 || strspn(number.text, "0123456789") < number.len ||
         !json_int(&number, 0, TOKENIZER_VOCAB_MAX - 1, &id))

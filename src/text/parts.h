@@ -26,7 +26,7 @@ struct tokenizer {
     bool nfc;
     /* The added tokens: sought in the text as it is, sought in its normal form, and all of them. */
     struct added raw, normal, all;
-    /* Words that are a token although no merges lead there (tiktoken looks for whole words first). */
+    /* Words that are a token although no merges lead there (tiktoken takes whole words first). */
     struct added words;
 };
 

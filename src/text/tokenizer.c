@@ -196,7 +196,9 @@ static enum gdn_status encode_words(struct encoder *e, const char *text, size_t 
     for (size_t at = 0, end; at < len; at = end) {
         TRY(split_next(e->run, text, len, at, &end, e->err));
         const int32_t id = words->count > 0 ? added_exact(words, text + at, end - at) : -1;
-        if (id >= 0 ? !ids_add(e->ids, id) : !bpe_encode(&e->tok->bpe, &e->work, (const unsigned char *)text + at, end - at, e->ids))
+        const unsigned char *word = (const unsigned char *)text + at;
+        if (id >= 0 ? !ids_add(e->ids, id)
+                    : !bpe_encode(&e->tok->bpe, &e->work, word, end - at, e->ids))
             return no_memory(e, end - at);
     }
     return GDN_OK;

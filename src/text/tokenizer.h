@@ -50,8 +50,8 @@ int32_t tokenizer_count(const struct tokenizer *tok);
 const char *tokenizer_bytes(const struct tokenizer *tok, int32_t id, size_t *len);
 /* The id of an added token by its exact text, or -1. */
 int32_t tokenizer_find_added(const struct tokenizer *tok, const char *text, size_t len);
-/* The first added token in [*begin, len) of a text, the longest that begins there: its id, its place
- * in [*begin, *end); -1 when there is none. */
+/* The first added token in [*begin, len) of a text, the longest that begins there: its id, its
+ * place in [*begin, *end); -1 when there is none. */
 int32_t tokenizer_search_added(const struct tokenizer *tok, const char *text, size_t len,
                                size_t *begin, size_t *end);
 /* Added to the vocabulary beside BPE: markers such as <|im_start|> and <think>. */

@@ -16,7 +16,8 @@ static bool is_it(const struct vocab *vocab, const struct vocab_entry *entry, co
                   size_t len, bool raw)
 {
     const size_t head = len < VOCAB_HEAD ? len : VOCAB_HEAD;
-    if (entry->len != len || entry->raw != raw || memcmp(entry->head, text, head) != 0) return false;
+    if (entry->len != len || entry->raw != raw || memcmp(entry->head, text, head) != 0)
+        return false;
     return len == head ||
            memcmp(vocab->text.at + entry->at + head, text + head, len - head) == 0;
 }

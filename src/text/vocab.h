@@ -41,15 +41,15 @@ enum vocab_added { VOCAB_ADDED, VOCAB_TWICE, VOCAB_CROWDED, VOCAB_NO_MEMORY };
 enum vocab_added vocab_add(struct vocab *vocab, const char *text, size_t len, bool raw, int32_t id);
 /* NULL when it is not there; good until the next vocab_add. */
 struct vocab_entry *vocab_find(const struct vocab *vocab, const char *text, size_t len, bool raw);
-/* The same of one that is not raw in three steps, for many at once: what the later ones read is on its
- * way into the cache by then. */
+/* The same of one that is not raw in three steps, for many at once: what the later ones read is on
+ * its way into the cache by then. */
 uint32_t vocab_hash(const char *text, size_t len);
 void vocab_fetch_slot(const struct vocab *vocab, uint32_t hash);
 void vocab_fetch_entry(const struct vocab *vocab, uint32_t hash);
 struct vocab_entry *vocab_find_hashed(const struct vocab *vocab, uint32_t hash, const char *text,
                                       size_t len);
-/* One that is not raw; *hint is where it may well be, and gets the place behind where it was: merges
- * mostly stand in the order of the tokens they make. */
+/* One that is not raw; *hint is where it may well be, and gets the place behind where it was:
+ * merges mostly stand in the order of the tokens they make. */
 struct vocab_entry *vocab_find_near(const struct vocab *vocab, size_t *hint, const char *text,
                                     size_t len);
 void vocab_close(struct vocab *vocab);

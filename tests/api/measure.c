@@ -40,7 +40,8 @@ static char *make_random(const char *golden, uint64_t seed, size_t *len)
     assert_int_equal(file_read(path, 1 << 20, &config, &n, &err), GDN_OK);
     if (gdn_random_model(config, n, folder, seed, &err) != GDN_OK) fail_msg("%s", err.text);
     mem_give(config);
-    assert_int_equal(file_read(in_folder("model.safetensors"), 1 << 30, &weights, len, &err), GDN_OK);
+    const char *weights_path = in_folder("model.safetensors");
+    assert_int_equal(file_read(weights_path, 1 << 30, &weights, len, &err), GDN_OK);
     return weights;
 }
 

@@ -153,7 +153,7 @@ static void logprobs_are_the_rows(void **state)
     assert_int_equal(gdn_session_logprobs(s, kept, 5), 0);
     accepted(gdn_step(&(struct gdn_feed){.session = s, .ids = text, .n = 12, .last_only = true}, 1,
                       &sink, &err));
-    /* The least likely of all 4,096, far outside the best 256, is made to win; the best is banned. */
+    /* The least likely of all 4,096, far outside the best 256, is made to win, the best banned. */
     const int32_t least = least_likely(&row);
     assert_int_equal(gdn_session_logprobs(s, kept, 300), 256);
     struct gdn_sampling how = greedy;

@@ -37,8 +37,8 @@ static void answers_the_same(void **state)
         assert_string_equal(ran.out, "");
         went_well(gdn("run", out_folder(), "Once upon a time", "--raw", "-n", "20", "--temp", "0"));
         strcpy(said, ran.out);
-        went_well(gdn("run", DEMO, "Once upon a time", "--raw", "-n", "20", "--temp", "0", "--quant",
-                      quants[i]));
+        went_well(gdn("run", DEMO, "Once upon a time", "--raw", "-n", "20", "--temp", "0",
+                      "--quant", quants[i]));
         assert_string_equal(ran.out, said);
         went_well(gdn("info", out_folder()));
         assert_non_null(strstr(ran.out, quants[i]));
@@ -73,6 +73,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(answers_the_same), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(answers_the_same),
+                                       cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

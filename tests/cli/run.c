@@ -241,9 +241,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),           cmocka_unit_test(raw),
         cmocka_unit_test(ids),               cmocka_unit_test(end_tokens_end_it),
-        cmocka_unit_test(sampling),          cmocka_unit_test(closing_line), cmocka_unit_test(drafts),
-        cmocka_unit_test(full_context),      cmocka_unit_test(a_signal_stops_it),
-        cmocka_unit_test(a_signal_leaves_no_half_file),
+        cmocka_unit_test(sampling),          cmocka_unit_test(closing_line),
+        cmocka_unit_test(drafts),            cmocka_unit_test(full_context),
+        cmocka_unit_test(a_signal_stops_it), cmocka_unit_test(a_signal_leaves_no_half_file),
         cmocka_unit_test(nobody_reads),
     };
     return cmocka_run_group_tests(tests, make_work, drop_work);

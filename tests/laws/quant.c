@@ -33,7 +33,7 @@ static void logits(struct play *play, const int32_t *cuts, size_t n, struct reco
     gdn_session_free(s);
 }
 
-/* ---- the values are all there is ----------------------------------------------------------------- */
+/* ---- the values are all there is ------------------------------------------------------------- */
 
 /* Rows of q8 or q4 become the bf16 tensor of their values. */
 static void spell_out(struct weight *weight)
@@ -68,7 +68,8 @@ static void exact_is_bf16(void **state)
     for (size_t m = 0; m < MODELS; m++)
         for (int q = 0; q < 2; q++)
             for (int c = 0; c < 2; c++) {
-                const struct play_options o = {.quant = quants[q], .compute = c ? GDN_BF16 : GDN_F32};
+                const struct play_options o = {.quant = quants[q],
+                                               .compute = c ? GDN_BF16 : GDN_F32};
                 struct play quant, plain;
                 struct record a, b;
                 play_open(&quant, models[m], &o);
@@ -84,7 +85,7 @@ static void exact_is_bf16(void **state)
             }
 }
 
-/* ---- stored -------------------------------------------------------------------------------------- */
+/* ---- stored ---------------------------------------------------------------------------------- */
 
 static enum gdn_status remove_file(void *context, const char *name, struct gdn_error *err)
 {
@@ -111,7 +112,8 @@ static void comes_back(const struct play *play, const char *folder)
     if (weights_save(&play->model->weights, to, &err) != GDN_OK) fail_msg("%s", err.text);
     for (int i = 0; i < 2; i++) {
         assert_true(file_join(path[i], sizeof path[i], i ? to : folder, "model.safetensors"));
-        if (file_read(path[i], 1 << 30, &data[i], &len[i], &err) != GDN_OK) fail_msg("%s", err.text);
+        if (file_read(path[i], 1 << 30, &data[i], &len[i], &err) != GDN_OK)
+            fail_msg("%s", err.text);
     }
     assert_int_equal(len[0], len[1]);
     assert_memory_equal(data[0], data[1], len[0]);
@@ -173,11 +175,11 @@ static void state_of_other_weights(void **state)
     assert_memory_not_equal(print[1], print[2], 32);
 }
 
-/* ---- fast ---------------------------------------------------------------------------------------- */
+/* ---- fast ------------------------------------------------------------------------------------ */
 
 /* Int8 products are off by 0.9 % each (tests/ops/linear_fast.c), which models with random weights
- * magnify, the more where a router may choose another expert; of a trained one the KL is the measure
- * (quant_kl_slow.c). Steps take no memory either. */
+ * magnify, the more where a router may choose another expert; of a trained one the KL is the
+ * measure (quant_kl_slow.c). Steps take no memory either. */
 static void fast_is_near(void **state)
 {
     (void)state;

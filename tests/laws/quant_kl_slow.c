@@ -1,6 +1,6 @@
 /* quant_kl_slow.c: what quantised weights cost: KL(bf16 || other) of the demo model's next-token
- * distributions on text it was not trained on, in windows of 512 tokens, and the perplexity of each.
- * "Fast" is fed token by token, so that every product is one of int8. The figures of
+ * distributions on text it was not trained on, in windows of 512 tokens, and the perplexity of
+ * each. "Fast" is fed token by token, so that every product is one of int8. The figures of
  * docs/kernels/quant.md are what this prints. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,8 +65,9 @@ static void quantised_is_near(void **state)
         for (int p = 0; p < PLAYS; p++) play_window(&t, p, t.ids[w]);
     for (int p = 0; p < PLAYS; p++) {
         const struct kl *k = &t.kl[p];
-        printf("%-10s %5lld rows: perplexity %.3f, KL mean %.2e, max %.2e, same first token %.2f %%\n",
-               kinds[p].name, (long long)k->rows, exp(t.nats[p] / (WINDOWS * (WINDOW - 1))),
+        printf("%-10s %5lld rows: perplexity %.3f, KL mean %.2e, max %.2e, same first token "
+               "%.2f %%\n", kinds[p].name, (long long)k->rows,
+               exp(t.nats[p] / (WINDOWS * (WINDOW - 1))),
                kl_mean(k), k->max, 100 * (double)k->same / (double)k->rows);
         record_close(&t.rows[p]);
         play_close(&t.play[p]);

@@ -66,7 +66,7 @@ static void every_kind(void (*law)(const char *model, struct play_options option
         for (size_t k = 0; k < KINDS; k++) law(models[m], kinds[k]);
 }
 
-/* ---- cuts ------------------------------------------------------------------------------------------- */
+/* ---- cuts ------------------------------------------------------------------------------------ */
 
 static void cut_like(struct stage *st, const int32_t *cuts, size_t n, const char *what)
 {
@@ -105,7 +105,7 @@ static void any_cut(void **state)
     every_kind(cuts_of);
 }
 
-/* ---- batches and threads ---------------------------------------------------------------------------- */
+/* ---- batches and threads --------------------------------------------------------------------- */
 
 struct batch_record {
     struct record of[3];
@@ -174,7 +174,7 @@ static void any_threads(void **state)
     }
 }
 
-/* ---- rewind, fork, drafts ----------------------------------------------------------------------------- */
+/* ---- rewind, fork, drafts -------------------------------------------------------------------- */
 
 static void rewind_of(const char *model, struct play_options options)
 {
@@ -302,7 +302,7 @@ static void drafts_are_plain(void **state)
     every_kind(drafts_of);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static void steps_take_no_memory(void **state)
 {

@@ -41,8 +41,8 @@ static void row_behind(gdn_session *s, const int32_t *ids, size_t n, struct row 
     well(gdn_step(&feed, 1, &sink, &err));
 }
 
-/* Of `draws` counted tokens; a thousandth of all such sums lie beyond `limit`: for that many degrees
- * of freedom k about k (1 - 2/9k + 3.09 sqrt(2/9k))^3. */
+/* Of `draws` counted tokens; a thousandth of all such sums lie beyond `limit`: for that many
+ * degrees of freedom k about k (1 - 2/9k + 3.09 sqrt(2/9k))^3. */
 static double chi_square(const struct row *row, const int64_t *count, int64_t draws, double *limit)
 {
     double chi = 0;
@@ -56,8 +56,8 @@ static double chi_square(const struct row *row, const int64_t *count, int64_t dr
 }
 
 /* Two tokens stood before and d came behind them, so d is the draft; a bias makes it likely. The
- * first token that is chosen, and the second where the draft was right, are drawn 10^5 times or more:
- * as often as the model says, the second behind d. */
+ * first token that is chosen, and the second where the draft was right, are drawn 10^5 times or
+ * more: as often as the model says, the second behind d. */
 static void drawn_as_often(void **state)
 {
     (void)state;

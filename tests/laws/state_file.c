@@ -107,7 +107,7 @@ static void stage_close(struct stage *st)
     assert_int_equal(rmdir(st->folder), 0);
 }
 
-/* ---- the calls -------------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 typedef enum gdn_status deed(struct stage *st);
 
@@ -190,7 +190,7 @@ static const struct call calls[] = {
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
-/* ---- memory -------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static void sweep_memory(struct stage *st, const struct call *c, bool forever)
 {
@@ -251,7 +251,7 @@ static void every_allocation_of_the_first_session(void **state)
     stage_close(&st);
 }
 
-/* ---- the disk --------------------------------------------------------------------------------------------------- */
+/* ---- the disk -------------------------------------------------------------------------------- */
 
 static int64_t made_calls;
 

@@ -34,7 +34,7 @@ static void ragged(struct tiny_batch *b, int32_t vocab)
     }
 }
 
-/* ---- tape on = off ------------------------------------------------------------------------------------ */
+/* ---- tape on = off --------------------------------------------------------------------------- */
 
 static void add_loss(void *context, int feed, size_t row, double nats)
 {
@@ -71,7 +71,7 @@ static void tape_is_engine(void **state)
     }
 }
 
-/* ---- recompute = none ----------------------------------------------------------------------------------- */
+/* ---- recompute = none ------------------------------------------------------------------------ */
 
 static void *copy_gradients(const struct tiny *t)
 {
@@ -114,7 +114,7 @@ static void recompute_is_none(void **state)
     }
 }
 
-/* ---- the gradient is the gradient ------------------------------------------------------------------------ */
+/* ---- the gradient is the gradient ------------------------------------------------------------ */
 
 /* Along a random direction in one tensor: (L(p + h d) - L(p - h d)) / 2h in double. The third
  * derivative times h^2 is about 1e-8 here, rounding 1e-16 / h about 1e-11. */

@@ -71,7 +71,8 @@ static void random_texts(void **state)
     int found = 0;
     for (int round = 0; round < 20000; round++) {
         int32_t tokens[200], want[ROOM];
-        const int32_t n = 1 + (int32_t)rng_below(&rng, 200), kinds = 2 + (int32_t)rng_below(&rng, 9);
+        const int32_t n = 1 + (int32_t)rng_below(&rng, 200);
+        const int32_t kinds = 2 + (int32_t)rng_below(&rng, 9);
         for (int32_t i = 0; i < n; i++)
             tokens[i] = i > 20 && rng_below(&rng, 4) ? tokens[i - 17]
                                                      : (int32_t)rng_below(&rng, (uint64_t)kinds);

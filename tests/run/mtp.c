@@ -1,5 +1,5 @@
-/* mtp.c: the draft head: its numbers against those of tests/golden/mtp.py, and that they are a function
- * of the tokens, however the sequence came to them. */
+/* mtp.c: the draft head: its numbers against those of tests/golden/mtp.py, and that they are a
+ * function of the tokens, however the sequence came to them. */
 #include "rig.h"
 
 #include <math.h>
@@ -120,8 +120,8 @@ static double against(struct stage *st, const char *model, const struct safetens
     return worst;
 }
 
-/* In double only the rounding of both logits (below 4) to f32 is left: 2^-22 each. In f32 the official
- * code itself is off by up to 3e-5 in these models (tests/golden/README.md). */
+/* In double only the rounding of both logits (below 4) to f32 is left: 2^-22 each. In f32 the
+ * official code itself is off by up to 3e-5 in these models (tests/golden/README.md). */
 static void official_numbers(void **state)
 {
     (void)state;
@@ -149,8 +149,8 @@ static void official_numbers(void **state)
 
 enum { LONG = 150 };
 
-/* Feeds ids[from..to) in pieces and drafts, with wrong tokens behind the right ones, and now and then
- * takes some back. */
+/* Feeds ids[from..to) in pieces and drafts, with wrong tokens behind the right ones, and now and
+ * then takes some back. */
 static void wander(struct stage *st, int32_t *slot, int32_t to, struct rng *rng)
 {
     struct rig *r = &st->rig;

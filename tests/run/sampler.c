@@ -134,14 +134,15 @@ static void drawn_by_weight(void **state)
     double warm[N];
     for (int i = 0; i < N; i++) warm[i] = sqrt(plain[i]);
     for (uint64_t seed = 1; seed <= 5; seed++) {
-        assert_true(chi_square((struct gdn_sampling){.temperature = 1}, plain, 5, seed) < beyond[4]);
-        assert_true(chi_square((struct gdn_sampling){.temperature = 2}, warm, 5, seed) < beyond[4]);
-        assert_true(chi_square((struct gdn_sampling){.temperature = 1, .top_k = 3}, plain, 3, seed) <
-                    beyond[2]);
-        assert_true(chi_square((struct gdn_sampling){.temperature = 1, .top_p = 0.7}, plain, 2, seed) <
-                    beyond[1]);
-        assert_true(chi_square((struct gdn_sampling){.temperature = 2, .min_p = 0.4}, warm, 3, seed) <
-                    beyond[2]);
+        const struct gdn_sampling all = {.temperature = 1}, hot = {.temperature = 2},
+                                  three = {.temperature = 1, .top_k = 3},
+                                  share = {.temperature = 1, .top_p = 0.7},
+                                  likely = {.temperature = 2, .min_p = 0.4};
+        assert_true(chi_square(all, plain, 5, seed) < beyond[4]);
+        assert_true(chi_square(hot, warm, 5, seed) < beyond[4]);
+        assert_true(chi_square(three, plain, 3, seed) < beyond[2]);
+        assert_true(chi_square(share, plain, 2, seed) < beyond[1]);
+        assert_true(chi_square(likely, warm, 3, seed) < beyond[2]);
     }
     /* And the test would notice: the same draws are not those of other weights. */
     assert_true(chi_square((struct gdn_sampling){.temperature = 1.1}, plain, 5, 1) > beyond[4]);
@@ -261,7 +262,8 @@ static void only_what_is_asked_for(void **state)
     (void)state;
     const struct gdn_bias bias = {0, 1};
     const int32_t ban = 1;
-    assert_false(sampler_adjusts(&(struct gdn_sampling){.temperature = 1, .top_k = 3, .window = 9}));
+    const struct gdn_sampling none = {.temperature = 1, .top_k = 3, .window = 9};
+    assert_false(sampler_adjusts(&none));
     assert_false(sampler_adjusts(&(struct gdn_sampling){.repetition = 1}));
     assert_true(sampler_adjusts(&(struct gdn_sampling){.repetition = 1.1}));
     assert_true(sampler_adjusts(&(struct gdn_sampling){.presence = -1}));

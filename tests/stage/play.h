@@ -1,4 +1,4 @@
-/* play.h: sequences through the public API, with every row of logits kept for comparison in bits. */
+/* play.h: sequences through the public API, every row of logits kept for comparison in bits. */
 #ifndef STAGE_PLAY_H
 #define STAGE_PLAY_H
 
@@ -13,7 +13,8 @@ struct play {
     int32_t vocab;
 };
 
-/* A tiny model of tests/golden, "models/demo", or a whole path. A failure fails the running cmocka test. */
+/* A tiny model of tests/golden, "models/demo", or a whole path. A failure fails the running cmocka
+ * test. */
 struct play_options {
     const char *device;
     enum gdn_type compute, state;
