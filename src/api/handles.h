@@ -74,6 +74,8 @@ struct plan {
     int64_t weights, copied, sessions, scratch, all;
 };
 struct plan plan_make(const struct gdn_model *model);
+/* What the machine, or the GPU, has left for all of it; INT64_MAX: unknown. */
+int64_t plan_left(const struct gdn_model *model);
 /* Of one session of this many tokens. */
 int64_t plan_session(const struct gdn_model *model, int32_t context);
 /* GDN_ERR_MEMORY, with the numbers, when the machine has less left. */

@@ -2,7 +2,6 @@
 
 #include "api/handles.h"
 #include "base/file.h"
-#include "base/machine.h"
 #include "base/memory.h"
 #include "model/fingerprint.h"
 
@@ -222,7 +221,7 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
 {
     const struct config *c = &m->config;
     const struct plan plan = plan_make(m);
-    const int64_t left = machine_memory().left;
+    const int64_t left = plan_left(m);
     const int64_t page = plan_session(m, PAGE), two = plan_session(m, 2 * PAGE);
     const struct weights_visit visit = weights_visit(&m->weights);
     *info = (struct gdn_model_info){

@@ -5,6 +5,7 @@
 #include "api/handles.h"
 #include "base/machine.h"
 #include "base/numbers.h"
+#include "run/replay.h"
 
 /* What state_open would take for it. */
 int64_t plan_session(const struct gdn_model *m, int32_t context)
@@ -19,14 +20,32 @@ int64_t plan_session(const struct gdn_model *m, int32_t context)
     return state_bytes(m->device, shape, layers, &o);
 }
 
+/* Where the plan has to fit: on a GPU the weights lie there already. */
+static struct machine_memory memory_left(const struct gdn_model *m)
+{
+    if (m->device->host) return machine_memory();
+    return (struct machine_memory){
+        .left = (int64_t)m->device->room(m->device) + m->weights.placed_bytes,
+        .address = INT64_MAX,
+        .by = "the GPU has"};
+}
+
+int64_t plan_left(const struct gdn_model *m) { return memory_left(m).left; }
+
 struct plan plan_make(const struct gdn_model *m)
 {
     const struct weights *w = &m->weights;
+    /* A host touches the spare slot only when something is restored; a GPU gives all at once. */
+    const int32_t slots = m->device->host ? m->options.sessions : m->engine_options.slots;
     struct plan p = {.weights = w->file_bytes - w->unused_bytes, .copied = w->copied_bytes,
-                     .sessions = m->options.sessions *
-                                 plan_session(m, m->engine_options.context),
+                     .sessions = slots * plan_session(m, m->engine_options.context),
                      .scratch = (int64_t)engine_scratch_bytes(&m->config, m->device,
                                                               &m->engine_options)};
+    if (!m->device->host) {
+        p.weights = w->placed_bytes; /* the small copies are among them */
+        p.copied = 0;
+        p.scratch += REPLAYS * (int64_t)m->device->recording_bytes;
+    }
     p.all = p.weights + p.copied + p.sessions + p.scratch;
     return p;
 }
@@ -60,7 +79,7 @@ static enum gdn_status refuse(const struct gdn_model *m, int32_t slots, const st
 
 enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
 {
-    const struct machine_memory machine = machine_memory();
+    const struct machine_memory machine = memory_left(m);
     struct plan p = plan_make(m);
     if (p.all > machine.left)
         return refuse(m, m->options.sessions, &p, machine.left, machine.by, err);
@@ -77,7 +96,7 @@ enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
 
 int64_t plan_prefixes(const struct gdn_model *m)
 {
-    const int64_t asked = m->options.prefix_bytes, left = machine_memory().left;
+    const int64_t asked = m->options.prefix_bytes, left = plan_left(m);
     const int64_t spare = (left - plan_make(m).all) / 2;
     return left == INT64_MAX || asked < spare ? asked : spare > 0 ? spare : 0;
 }

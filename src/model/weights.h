@@ -49,6 +49,7 @@ struct weights {
     int32_t layers;
     struct device *device; /* whose memory holds all tensors, in `placed`; NULL: the host's */
     void *placed;
+    int64_t placed_bytes;
     struct arena parts;  /* what projections and experts are made of */
     const char *prefix;    /* of the body, as found */
     bool shifted;          /* norms hold 1 + w where the family's files hold w (MLX) */

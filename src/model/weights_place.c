@@ -3,6 +3,7 @@
  * One block holds every tensor, each at a multiple of 256 bytes, in layer order; the files stay
  * mapped, for they say what the model is. */
 #include "base/checked.h"
+#include "base/numbers.h"
 #include "model/weights.h"
 
 enum { PLACE = 256 };
@@ -36,16 +37,23 @@ static enum gdn_status place_experts(struct weights *w, struct device *device,
     return GDN_OK;
 }
 
+static enum gdn_status no_room(struct device *device, size_t all, struct gdn_error *err)
+{
+    char need[SIZE_TEXT], has[SIZE_TEXT];
+    return error_set(err, GDN_ERR_MEMORY, "device %s: the weights need %s of its memory, %s are free",
+                     device->name, size_text(need, (int64_t)all),
+                     size_text(has, (int64_t)device->room(device)));
+}
+
 enum gdn_status weights_place(struct weights *w, struct device *device, struct gdn_error *err)
 {
     if (device->host) return GDN_OK;
     const size_t all = all_bytes(w);
     w->placed = device->take(device, all);
     if (!w->placed)
-        return error_set(err, GDN_ERR_MEMORY, "device %s: the weights need %.1f GB of its memory, "
-                         "%.1f GB are free", device->name, (double)all / 1e9,
-                         (double)device->room(device) / 1e9);
+        return no_room(device, all, err);
     w->device = device;
+    w->placed_bytes = (int64_t)all;
     char *to = w->placed;
     for (int32_t i = 0; i < w->count; i++) {
         struct tensor *t = &w->list[i].tensor;

@@ -74,6 +74,7 @@ struct device {
     void *(*record_end)(struct device *device);
     void (*play)(struct device *device, void *recording);
     void (*forget)(struct device *device, void *recording);
+    size_t recording_bytes; /* of the device's memory that one of them may take */
 
     void *own;       /* what the device keeps for itself */
     enum dtype wide; /* what gates, u and G are kept in: f32, or f64 on the reference */

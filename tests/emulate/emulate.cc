@@ -9,6 +9,7 @@
 
 /* ---- fibers --------------------------------------------------------------------------------------- */
 
+static const size_t EMULATED_MEMORY = (size_t)2 << 30; /* of the whole GPU */
 enum { MOST = 1024, LANES = 32, STACK = 128 << 10, SHARED = 256 << 10 };
 enum state { RUNS, AT_WARP, AT_BLOCK, GONE };
 
@@ -170,17 +171,36 @@ void emulated_do(const std::function<void()> &work)
         work();
 }
 
+/* A block begins behind its size, which stands 256 bytes before it. */
+static size_t taken;
+
 cudaError_t cudaMalloc(void **block, size_t bytes)
 {
-    *block = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (!*block) return cudaErrorMemoryAllocation;
+    *block = nullptr;
+    if (bytes > EMULATED_MEMORY - taken) return cudaErrorMemoryAllocation;
+    char *all = (char *)aligned_alloc(256, 256 + (bytes + 255) / 256 * 256);
+    if (!all) return cudaErrorMemoryAllocation;
+    taken += bytes;
+    memcpy(all, &bytes, sizeof bytes);
+    *block = all + 256;
     if (bytes < (64u << 20)) memset(*block, 0xff, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *block)
 {
-    free(block);
+    if (!block) return cudaSuccess;
+    size_t bytes;
+    memcpy(&bytes, (char *)block - 256, sizeof bytes);
+    taken -= bytes;
+    free((char *)block - 256);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free, size_t *all)
+{
+    *free = EMULATED_MEMORY - taken;
+    *all = EMULATED_MEMORY;
     return cudaSuccess;
 }
 

@@ -10,6 +10,7 @@
 
 #include "formats/safetensors.h"
 #include "gdn/gdn.h"
+#include "stage/play.h"
 
 static const char *const models[] = {
     "q35-r1-tied",    "q35-r2-untied", "q35-r4-odd", "q35-k2-f16", "q35-mlx",      "q35moe-stacked",
@@ -134,25 +135,10 @@ static void cpu_f32(void **state)
         compare(models[i], "cpu", GDN_F32, false, 2e-4);
 }
 
-/* The GPU, if this build and machine have one; otherwise the test is skipped. */
-static bool have_cuda(void)
-{
-    struct gdn_error err = {0};
-    struct gdn_options o = gdn_options_default();
-    gdn_model *m;
-    o.device = "cuda";
-    const enum gdn_status status =
-        gdn_model_open(GDN_SOURCE_DIR "/tests/golden/q35-r1-tied", &o, &m, &err);
-    if (status == GDN_OK) gdn_model_close(m);
-    if (status != GDN_OK && status != GDN_ERR_UNSUPPORTED) fail_msg("%s", err.text);
-    if (status == GDN_ERR_UNSUPPORTED) print_message("skipped: %s\n", err.text);
-    return status == GDN_OK;
-}
-
 static void cuda_f32(void **state)
 {
     (void)state;
-    if (!have_cuda()) skip();
+    if (!play_has("cuda")) skip();
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         compare(models[i], "cuda", GDN_F32, false, 2e-4);
 }
@@ -211,7 +197,7 @@ static void greedy_tokens(void **state)
 static void greedy_tokens_cuda(void **state)
 {
     (void)state;
-    if (!have_cuda()) skip();
+    if (!play_has("cuda")) skip();
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) greedy(models[i], "cuda");
 }
 
@@ -275,7 +261,7 @@ static void padded_batches(void **state)
 static void padded_batch_cuda(void **state)
 {
     (void)state;
-    if (!have_cuda()) skip();
+    if (!play_has("cuda")) skip();
     padded_batch_of("q35-mlx", "cuda");
     padded_batch_of("kimi-released", "cuda");
 }

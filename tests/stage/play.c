@@ -41,6 +41,20 @@ void play_open(struct play *p, const char *model, const struct play_options *o)
     p->vocab = info.vocab;
 }
 
+bool play_has(const char *device)
+{
+    struct gdn_error err = {0};
+    struct gdn_options o = gdn_options_default();
+    gdn_model *m;
+    o.device = device;
+    const enum gdn_status status =
+        gdn_model_open(GDN_SOURCE_DIR "/tests/golden/q35-r1-tied", &o, &m, &err);
+    if (status == GDN_OK) gdn_model_close(m);
+    if (status != GDN_OK && status != GDN_ERR_UNSUPPORTED) fail_msg("%s", err.text);
+    if (status == GDN_ERR_UNSUPPORTED) print_message("skipped: %s\n", err.text);
+    return status == GDN_OK;
+}
+
 void play_close(struct play *p) { gdn_model_close(p->model); }
 
 gdn_session *play_session(struct play *p)

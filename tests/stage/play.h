@@ -28,6 +28,8 @@ struct play_options {
 };
 void play_open(struct play *play, const char *model, const struct play_options *options);
 void play_close(struct play *play);
+/* If this build and machine have the device; a test without it is skipped, and this says why. */
+bool play_has(const char *device);
 gdn_session *play_session(struct play *play);
 
 /* Logits of consecutive rows; play_record makes room for `rows`. */

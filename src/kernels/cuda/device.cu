@@ -126,6 +126,9 @@ static void cuda_arena_close(struct device *device, struct arena *arena)
 
 /* ---- recordings ------------------------------------------------------------------------------ */
 
+/* A launch takes some 2 KB of the device for its arguments, and the runtime takes memory by 2 MB. */
+enum { RECORDING = 2 << 20 };
+
 static void cuda_record(struct device *device)
 {
     cuda_good(device, cudaStreamBeginCapture(cuda_stream(device), cudaStreamCaptureModeThreadLocal),
@@ -237,6 +240,7 @@ static void fill_memory(struct device *device)
     device->record_end = cuda_record_end;
     device->play = cuda_play;
     device->forget = cuda_forget;
+    device->recording_bytes = RECORDING;
     device->experts_place = cuda_experts_place;
     device->anchor_elements = cuda_anchor_elements;
     device->anchor_pack = cuda_anchor_pack;
