@@ -87,6 +87,9 @@ static const struct shape calls[] = {
     {.T = 3, .Hk = 1, .R = 140, .D = 16, .slots = 1, .start = 70, .act = DTYPE_BF16},
     {.B = 2, .T = 80, .Hk = 2, .R = 4, .D = 128, .act = DTYPE_BF16, .window = 1},
 };
+static const struct shape lengthy[] = {
+    {.B = 2, .T = 260, .Hk = 1, .R = 2, .D = 40},
+    {.T = 200, .Hk = 2, .R = 1, .D = 33, .act = DTYPE_BF16, .window = 1, .option = NARROW_VALUES}};
 static const struct shape bench[] = {
     {.T = 128, .Hk = 2, .R = 4, .D = 256},
     {.T = 1, .Hk = 2, .R = 4, .D = 256, .slots = 1, .start = 2048, .act = DTYPE_BF16}};
@@ -94,7 +97,7 @@ static const struct shape bench[] = {
 static const struct proof proof = {
     .op = OP_ATTN, .build = build, .cost = cost,
     .forward = {LINES(calls), AXES(axes), .cases = 80},
-    .backward = {AXES(axes), .cases = 30},
+    .backward = {LINES(lengthy), AXES(axes), .cases = 30},
     .differences = {AXES(narrow), .cases = 8},
     .bench = {LINES(bench)},
 };

@@ -19,7 +19,7 @@ op_kernel cpu_add_norm_backward, cpu_conv_backward, cpu_gate_backward, cpu_l2nor
 op_kernel cpu_norm_backward, cpu_gated_norm_backward, cpu_rope_backward, cpu_glu_backward;
 op_kernel cpu_embed_backward, cpu_linear_backward, cpu_linear_ce_backward;
 op_kernel cpu_route_backward, cpu_experts_backward, cpu_head_linear_backward, cpu_join_backward;
-op_kernel cpu_delta_backward, cpu_delta_backward_avx2, cpu_delta_backward_avx512;
+op_kernel cpu_attn_backward, cpu_delta_backward, cpu_delta_backward_avx2, cpu_delta_backward_avx512;
 op_kernel cpu_delta_forward_amx, cpu_delta_backward_amx, cpu_linear_forward_amx;
 op_kernel cpu_linear_ce_forward_amx, cpu_experts_forward_amx, cpu_attn_forward_amx;
 op_kernel cpu_head_linear_forward_amx;
@@ -32,7 +32,8 @@ op_kernel cpu_head_linear_forward_amx;
     op_kernel cpu_l2norm_backward##isa, cpu_norm_backward##isa, cpu_gated_norm_backward##isa;    \
     op_kernel cpu_rope_backward##isa, cpu_glu_backward##isa, cpu_linear_backward##isa;           \
     op_kernel cpu_linear_ce_backward##isa, cpu_linear_forward##isa, cpu_experts_forward##isa;    \
-    op_kernel cpu_linear_ce_forward##isa, cpu_attn_forward##isa, cpu_head_linear_forward##isa
+    op_kernel cpu_linear_ce_forward##isa, cpu_attn_forward##isa, cpu_attn_backward##isa;         \
+    op_kernel cpu_head_linear_forward##isa
 CPU_ISA_KERNELS(_avx2);
 CPU_ISA_KERNELS(_avx512);
 

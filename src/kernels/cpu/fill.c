@@ -34,6 +34,7 @@ enum { TILES = CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX };
     backward[OP_NORM] = cpu_norm_backward##isa;                 \
     backward[OP_GATED_NORM] = cpu_gated_norm_backward##isa;     \
     backward[OP_ROPE] = cpu_rope_backward##isa;                 \
+    backward[OP_ATTN] = cpu_attn_backward##isa;                 \
     backward[OP_GLU] = cpu_glu_backward##isa;                   \
     backward[OP_DELTA] = cpu_delta_backward##isa
 
