@@ -51,6 +51,8 @@ enum gdn_draft {
     GDN_DRAFT_MTP     /* what the model's own draft head says */
 };
 
+enum { GDN_CONTEXT_FIT = -1 };
+
 struct gdn_options {
     size_t size;         /* sizeof(struct gdn_options): set by gdn_options_default */
     const char *device;  /* "cpu"; "ref": every sum in double, slow; "cuda" */
@@ -61,7 +63,8 @@ struct gdn_options {
                             prompts may give that up for speed (delta on AMX tiles), and so may
                             single tokens with quantised weights (int8 products) */
     int sessions;        /* how many can live at once; 1 by default */
-    int32_t context;     /* most tokens of one session; 0: what the model was made for */
+    int32_t context;     /* most tokens of one session; 0: what the model was made for;
+                            GDN_CONTEXT_FIT: of that as much as the machine has memory for now */
     bool speculate;      /* keep room for drafts (gdn_session_draft) */
     int64_t prefix_bytes; /* most memory for states that gdn_session_sync keeps for later, taken as
                              they come and never more than half of what the machine has left
@@ -70,6 +73,10 @@ struct gdn_options {
     int draft_depth;      /* tokens ahead, 1 to 15; 0: as many as are good for the kind */
     enum gdn_quant quant; /* make this of f32, bf16 or f16 files while they are opened; a model that
                              is stored quantised (gdn_model_convert) needs no word */
+    /* NULL, or called while a model is opened that has to be made smaller (quant) or copied to a
+     * device: bytes of the file that are done, of all. */
+    void (*progress)(void *context, int64_t done, int64_t all);
+    void *progress_context;
 };
 
 GDN_API struct gdn_options gdn_options_default(void);
@@ -95,6 +102,7 @@ struct gdn_model_info {
     int32_t key_heads, value_heads, key_width, value_width, taps;
     int32_t sparse_layers, experts, experts_used, expert_width, shared_width; /* 0: no experts */
     int32_t trained_context; /* of the config */
+    int32_t context;         /* of one session, by options.context */
     bool tied;
     int32_t mtp_layers, mtp_tensors; /* of the draft head */
     int32_t vision_tensors;          /* recognised, not used */
@@ -220,6 +228,10 @@ GDN_API enum gdn_status gdn_reply_new(const gdn_model *model, const int32_t *bef
 GDN_API void gdn_reply_free(gdn_reply *reply);
 /* What became certain with this id; id < 0: the end. */
 GDN_API struct gdn_reply_text gdn_reply_push(gdn_reply *reply, int32_t id);
+/* As gdn_decoder_stop, of the answer; thoughts may have such strings in them. */
+GDN_API enum gdn_status gdn_reply_stop(gdn_reply *reply, const char *const *strings, size_t count,
+                                       struct gdn_error *err);
+GDN_API bool gdn_reply_stopped(const gdn_reply *reply);
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 

@@ -57,15 +57,22 @@ struct gdn_snapshot {
     struct gdn_session session; /* tokens: a copy of its own */
 };
 
-struct gdn_decoder {
-    struct decoder decoder;
+/* A text that may end before one of some strings. */
+struct ending {
     bool stops; /* .. as the stopper says */
     struct stopper stopper;
-    struct bytes raw, text;
+    struct bytes text; /* what is certain to stand before */
+};
+
+struct gdn_decoder {
+    struct decoder decoder;
+    struct ending ending;
+    struct bytes text;
 };
 
 struct gdn_reply {
     struct think think;
+    struct ending ending; /* of the answer */
     struct think_text text;
 };
 
@@ -78,6 +85,8 @@ struct plan plan_make(const struct gdn_model *model);
 int64_t plan_left(const struct gdn_model *model);
 /* Of one session of this many tokens. */
 int64_t plan_session(const struct gdn_model *model, int32_t context);
+/* The longest context that fits with all sessions; the one there is, when none does. */
+int32_t plan_context(const struct gdn_model *model);
 /* GDN_ERR_MEMORY, with the numbers, when the machine has less left. */
 enum gdn_status plan_check(const struct gdn_model *model, struct gdn_error *err);
 

@@ -63,10 +63,10 @@ static enum gdn_status check_options(struct gdn_model *m, struct gdn_error *err)
 static enum gdn_status check_context(struct gdn_model *m, struct gdn_error *err)
 {
     const int32_t trained = m->config.context, asked = m->options.context;
-    if (asked < 0 || asked > trained)
+    if ((asked < 0 && asked != GDN_CONTEXT_FIT) || asked > trained)
         return error_set(err, GDN_ERR_USAGE, "context: found %d tokens, need 1 to %d (the model's)",
                          asked, trained);
-    m->engine_options.context = asked ? asked : trained;
+    m->engine_options.context = asked > 0 ? asked : trained;
     return GDN_OK;
 }
 
@@ -119,13 +119,15 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     m->device = device_open(device, m->options.threads, ~0u, err);
     if (!m->device) return err->status;
     TRY(check_device(m, err));
+    const struct weights_watch watch = {m->options.progress, m->options.progress_context};
     if (m->options.quant)
         TRY(weights_quantise(&m->weights, m->options.quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4,
-                             m->device->pool, err));
-    TRY(weights_place(&m->weights, m->device, err));
+                             m->device->pool, &watch, err));
+    TRY(weights_place(&m->weights, m->device, &watch, err));
     m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
     if (!m->sessions)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);
+    if (m->options.context == GDN_CONTEXT_FIT) m->engine_options.context = plan_context(m);
     return GDN_OK;
 }
 
@@ -231,7 +233,7 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
         .experts = c->experts, .experts_used = c->experts_used, .expert_width = c->expert_width,
         .shared_width = c->shared_width, .key_heads = c->Hk, .value_heads = c->Hv,
         .key_width = c->Dk, .value_width = c->Dv, .taps = c->taps, .trained_context = c->context,
-        .tied = c->tied,
+        .context = m->engine_options.context, .tied = c->tied,
         .mtp_layers = c->mtp_layers, .mtp_tensors = m->weights.mtp,
         .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,
         .quant = quant_of(&m->weights), .weight_bytes = m->weights.file_bytes,

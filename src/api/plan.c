@@ -94,6 +94,21 @@ enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
     return GDN_OK;
 }
 
+int32_t plan_context(const struct gdn_model *m)
+{
+    const struct machine_memory machine = machine_memory();
+    const struct plan p = plan_make(m);
+    const int32_t whole = m->engine_options.context;
+    if (machine.left == INT64_MAX && machine.address == INT64_MAX) return whole;
+    /* An eighth stays free: what is left now is not what is left when the first session comes. */
+    const int64_t left = machine.left / 8 * 7 - (p.all - p.sessions);
+    const int64_t address = machine.address / 8 * 7 - p.scratch;
+    const int32_t by_left = context_for(m, m->options.sessions, left);
+    const int32_t by_address = context_for(m, m->engine_options.slots, address);
+    const int32_t most = by_left < by_address ? by_left : by_address;
+    return most > 0 ? most : whole;
+}
+
 int64_t plan_prefixes(const struct gdn_model *m)
 {
     const int64_t asked = m->options.prefix_bytes, left = plan_left(m);

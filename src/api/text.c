@@ -127,6 +127,41 @@ enum gdn_status gdn_chat(const gdn_model *m, const struct gdn_message *messages,
     return status;
 }
 
+/* ---- text as it comes ------------------------------------------------------------------------ */
+
+static enum gdn_status ending_open(struct ending *e, const char *const *strings, size_t count,
+                                   struct gdn_error *err)
+{
+    e->stops = false;
+    TRY(stopper_open(&e->stopper, strings, count, err));
+    e->stops = true;
+    return GDN_OK;
+}
+
+static void ending_close(struct ending *e)
+{
+    stopper_close(&e->stopper);
+    bytes_free(&e->text);
+}
+
+/* Empties a piece of text, which then has a zero behind it. */
+static void begin_piece(struct bytes *text)
+{
+    text->len = 0;
+    bytes_add(text, "", 0);
+}
+
+/* What of this piece, the last one if `last`, may be told. */
+static const char *end_piece(struct ending *e, const struct bytes *piece, bool last)
+{
+    if (piece->failed) return "";
+    if (!e->stops) return piece->at;
+    begin_piece(&e->text);
+    stopper_push(&e->stopper, piece->at, piece->len, &e->text);
+    if (last) stopper_flush(&e->stopper, &e->text);
+    return e->text.failed ? "" : e->text.at;
+}
+
 enum gdn_status gdn_decoder_new(const gdn_model *m, bool skip_special, gdn_decoder **decoder,
                                 struct gdn_error *err)
 {
@@ -143,36 +178,26 @@ void gdn_decoder_free(gdn_decoder *d)
 {
     if (!d) return;
     bytes_free(&d->text);
-    bytes_free(&d->raw);
-    stopper_close(&d->stopper);
+    ending_close(&d->ending);
     mem_give(d);
 }
 
 enum gdn_status gdn_decoder_stop(gdn_decoder *d, const char *const *strings, size_t count,
                                  struct gdn_error *err)
 {
-    d->stops = false;
-    TRY(stopper_open(&d->stopper, strings, count, err));
-    d->stops = true;
-    return GDN_OK;
+    return ending_open(&d->ending, strings, count, err);
 }
 
-bool gdn_decoder_stopped(const gdn_decoder *d) { return d->stopper.done; }
+bool gdn_decoder_stopped(const gdn_decoder *d) { return d->ending.stopper.done; }
 
 const char *gdn_decoder_push(gdn_decoder *d, int32_t id)
 {
-    struct bytes *raw = d->stops ? &d->raw : &d->text;
-    d->text.len = d->raw.len = 0;
-    bytes_add(raw, "", 0);
-    bytes_add(&d->text, "", 0);
+    begin_piece(&d->text);
     if (id >= 0)
-        decoder_push(&d->decoder, id, raw);
+        decoder_push(&d->decoder, id, &d->text);
     else
-        decoder_flush(&d->decoder, raw);
-    if (raw->failed) return "";
-    if (d->stops) stopper_push(&d->stopper, raw->at, raw->len, &d->text);
-    if (d->stops && id < 0) stopper_flush(&d->stopper, &d->text);
-    return d->text.failed ? "" : d->text.at;
+        decoder_flush(&d->decoder, &d->text);
+    return end_piece(&d->ending, &d->text, id < 0);
 }
 
 enum gdn_status gdn_reply_new(const gdn_model *m, const int32_t *before, size_t n,
@@ -191,18 +216,27 @@ void gdn_reply_free(gdn_reply *r)
 {
     if (!r) return;
     think_close(&r->think);
+    ending_close(&r->ending);
     bytes_free(&r->text.thoughts);
     bytes_free(&r->text.answer);
     mem_give(r);
 }
 
+enum gdn_status gdn_reply_stop(gdn_reply *r, const char *const *strings, size_t count,
+                               struct gdn_error *err)
+{
+    return ending_open(&r->ending, strings, count, err);
+}
+
+bool gdn_reply_stopped(const gdn_reply *r) { return r->ending.stopper.done; }
+
 struct gdn_reply_text gdn_reply_push(gdn_reply *r, int32_t id)
 {
     struct bytes *thoughts = &r->text.thoughts, *answer = &r->text.answer;
-    thoughts->len = answer->len = 0;
-    bytes_add(thoughts, "", 0);
-    bytes_add(answer, "", 0);
+    begin_piece(thoughts);
+    begin_piece(answer);
     think_push(&r->think, id, &r->text);
-    return (struct gdn_reply_text){.thoughts = thoughts->failed ? "" : thoughts->at,
-                                   .answer = answer->failed ? "" : answer->at};
+    const bool told = !thoughts->failed && !gdn_reply_stopped(r);
+    return (struct gdn_reply_text){.thoughts = told ? thoughts->at : "",
+                                   .answer = end_piece(&r->ending, answer, id < 0)};
 }

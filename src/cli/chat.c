@@ -9,23 +9,20 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "cli/choice.h"
+#include "cli/asked.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/line.h"
 #include "cli/output.h"
-#include "cli/setup.h"
 #include "cli/talk.h"
 #include "cli/turn.h"
 
 enum { BRANCHES = 16, PATH_BYTES = 4096 };
 
 struct chat_settings {
-    const char *system, *load;
-    bool think, no_think, keep_thinking, show_thinking, stats;
-    int64_t most;
-    struct choice choice;
-    struct setup setup;
+    const char *load;
+    bool keep_thinking;
+    struct asked asked;
 };
 
 struct chat {
@@ -70,7 +67,7 @@ static enum gdn_status ask(struct chat *c, const char *question, struct gdn_erro
         note(said->count > 0 ? "[stopped]" : "[stopped: the question is taken back]");
     if (status == GDN_OK && c->stats) {
         struct bytes line = {0};
-        turn_print(&c->turn, &line);
+        figures_print(&c->turn.figures, &line);
         if (line.at) fputs(line.at, stderr);
         bytes_free(&line);
     }
@@ -230,11 +227,11 @@ static void stats(const struct chat *c)
     struct bytes out = {0};
     struct gdn_prefix_info kept;
     gdn_model_prefixes(c->turn.model, &kept);
-    turn_print(&c->turn, &out);
+    figures_print(&c->turn.figures, &out);
     bytes_addf(&out, "[of %d tokens %d were reused: %s]\n", c->turn.prompt, c->turn.synced.reused,
                turn_limit(&c->turn));
     bytes_addf(&out, "[session %d of %d tokens; %d states kept, %.1f of %.0f MB]\n",
-               gdn_session_position(c->turn.session), c->turn.context, kept.states,
+               gdn_session_position(c->turn.session), c->turn.info.context, kept.states,
                (double)kept.bytes / 1e6, (double)kept.budget / 1e6);
     if (out.at) fputs(out.at, stderr);
     bytes_free(&out);
@@ -311,25 +308,23 @@ static enum gdn_status begin(struct chat *c, const struct chat_settings *s, cons
                              struct gdn_error *err)
 {
     struct turn *t = &c->turn;
-    if (s->think && s->no_think)
-        return error_set(err, GDN_ERR_USAGE, "--think and --no-think: found both, need one");
-    TRY(setup_open(model, &s->setup, 1, &t->model, err));
+    TRY(asked_think(&s->asked, &t->think, err));
+    TRY(setup_open(model, &s->asked.setup, 1, &t->model, err));
     gdn_model_describe(t->model, &t->info);
     if (t->info.tokens == 0)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer, need one to chat", model);
-    setup_say_memory("chat", t->model);
-    t->sampling = choice_sampling(&s->choice, &t->info);
-    t->context = setup_context(&s->setup, &t->info);
-    t->most = s->most;
-    t->think = s->think ? GDN_THINK_ON : s->no_think ? GDN_THINK_OFF : GDN_THINK_DEFAULT;
+    setup_say_memory("chat", &s->asked.setup, &t->info);
+    TRY(choice_make(&s->asked.choice, t->model, &t->info, &t->chosen, err));
+    t->most = s->asked.most;
     t->keep_thinking = s->keep_thinking;
-    t->show_thinking = s->show_thinking;
+    t->show_thinking = s->asked.show_thinking;
+    t->drafts = s->asked.setup.draft != GDN_DRAFT_OFF;
     c->branches = 1;
-    c->stats = s->stats;
+    c->stats = s->asked.stats;
     c->terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
     TRY(gdn_session_new(t->model, &t->session, err));
     if (s->load) TRY(load(c, s->load, err));
-    return s->system ? talk_set_system(talk_of(c), s->system, err) : GDN_OK;
+    return s->asked.system ? talk_set_system(talk_of(c), s->asked.system, err) : GDN_OK;
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
@@ -337,29 +332,19 @@ static enum gdn_status begin(struct chat *c, const struct chat_settings *s, cons
 static void describe(struct options *o, struct chat_settings *s)
 {
     options_group(o, "Conversation");
-    options_text(o, "--system", &s->system, "TEXT", "system message before all questions");
-    options_text(o, "--load", &s->load, "FILE", "go on from what /save FILE wrote");
-    options_flag(o, "--think", &s->think, "let the model think aloud first");
-    options_flag(o, "--no-think", &s->no_think, "or let it not (default: its template decides)");
-    options_pair(o, "--think", "--no-think");
+    asked_question_options(o, &s->asked);
     options_flag(o, "--keep-thinking", &s->keep_thinking,
                  "thoughts of earlier turns stay, where the template can");
+    options_text(o, "--load", &s->load, "FILE", "go on from what /save FILE wrote");
     options_group(o, "Answer");
-    options_integer(o, "-n", &s->most, 0, INT32_MAX, "0, what the context leaves",
-                    "most tokens of an answer");
-    options_flag(o, "--show-thinking", &s->show_thinking,
-                 "thoughts before the answer, in <think>; otherwise they go to stderr");
-    options_flag(o, "--stats", &s->stats, "a line of times on stderr after each answer");
-    choice_options(o, &s->choice);
-    options_group(o, "Speed (the answer is the same, to the last bit)");
-    setup_draft_options(o, &s->setup);
-    setup_options(o, &s->setup);
-    setup_context_option(o, &s->setup);
+    asked_answer_options(o, &s->asked, 0, "0, what the context leaves");
+    options_flag(o, "--stats", &s->asked.stats, "a line of times on stderr after each answer");
+    asked_engine_options(o, &s->asked);
 }
 
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
-    struct chat_settings s = {.choice = choice_defaults(), .setup = setup_defaults()};
+    struct chat_settings s = {.asked = asked_defaults()};
     struct options o = {0};
     bool done;
     describe(&o, &s);

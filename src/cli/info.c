@@ -28,7 +28,7 @@ static void print_experts(struct bytes *out, const struct gdn_model_info *i)
     bytes_addf(out, i->shared_width ? ", and a shared one of %d\n" : "\n", i->shared_width);
 }
 
-static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_t context)
+static void print_text(struct bytes *out, const struct gdn_model_info *i)
 {
     bytes_addf(out, "%s, %.*f million parameters\n", i->family, i->parameters < 99500000 ? 1 : 0,
                (double)i->parameters / 1e6);
@@ -60,7 +60,7 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i, int32_
     if (i->recommends)
         bytes_addf(out, "\n  recommended        temperature %g, top-k %d, top-p %g", i->temperature,
                    i->top_k, i->top_p);
-    bytes_addf(out, "\n\nMemory for one session of %d tokens\n", context);
+    bytes_addf(out, "\n\nMemory for one session of %d tokens\n", i->context);
     add_size(out, "weights", i->weight_bytes, "mapped from the files");
     if (i->copied_bytes > 0) add_size(out, "copied weights", i->copied_bytes, "");
     if (i->quant) bytes_addf(out, "  quantised          %s\n", quants[i->quant]);
@@ -112,7 +112,7 @@ static void print_shape(struct bytes *out, const struct gdn_model_info *i)
     add_number(out, "vision_tensors", i->vision_tensors);
 }
 
-static void print_json(struct bytes *out, const struct gdn_model_info *i, int32_t context)
+static void print_json(struct bytes *out, const struct gdn_model_info *i)
 {
     print_shape(out, i);
     add_number(out, "tokens", i->tokens);
@@ -131,7 +131,7 @@ static void print_json(struct bytes *out, const struct gdn_model_info *i, int32_
                                                                     : "none");
     add_number(out, "weight_bytes", i->weight_bytes);
     add_number(out, "copied_bytes", i->copied_bytes);
-    add_number(out, "context", context);
+    add_number(out, "context", i->context);
     add_number(out, "state_bytes", i->state_bytes);
     add_number(out, "kv_token_bytes", i->kv_token_bytes);
     add_number(out, "session_bytes", i->session_bytes);
@@ -157,7 +157,7 @@ static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
     struct gdn_model_info info;
     gdn_model_describe(model, &info);
     struct bytes out = {0};
-    (s.json ? print_json : print_text)(&out, &info, setup_context(&s.setup, &info));
+    (s.json ? print_json : print_text)(&out, &info);
     const enum gdn_status status = output_bytes(&out, err);
     gdn_model_close(model);
     return status;

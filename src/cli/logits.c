@@ -68,10 +68,9 @@ static enum gdn_status read_cuts(struct job *job, const char *text, struct gdn_e
 static enum gdn_status open_course(struct job *job, struct course *course, struct gdn_error *err)
 {
     TRY(id_file_check(&course->file, job->info.vocab, err));
-    const int32_t context = setup_context(&job->settings->setup, &job->info);
-    if (course->file.count > (size_t)context)
+    if (course->file.count > (size_t)job->info.context)
         return error_set(err, GDN_ERR_INPUT, "%s: found %zu ids, the context holds %d",
-                         course->file.path, course->file.count, context);
+                         course->file.path, course->file.count, job->info.context);
     return gdn_session_new(job->model, &course->session, err);
 }
 
@@ -139,7 +138,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     TRY(tensor_file_create(&job->file, s->out, err));
     TRY(setup_open(s->model, &s->setup, s->beside ? 2 : 1, &job->model, err));
     gdn_model_describe(job->model, &job->info);
-    setup_say_memory("logits", job->model);
+    setup_say_memory("logits", &s->setup, &job->info);
     TRY(open_course(job, &job->main, err));
     if (s->beside) TRY(open_course(job, &job->beside, err));
     TRY(declare_tensors(job, err));

@@ -33,7 +33,8 @@ static const char settings[] =
 
 static void program_page(struct bytes *page)
 {
-    bytes_add_text(page, "gdn runs gated-delta language models (Qwen3.5).\n\n"
+    bytes_add_text(page, "gdn runs gated-delta language models: Qwen3.5 and 3.6, Qwen3-Next,\n"
+                         "Kimi-Linear, OLMo-Hybrid.\n\n"
                          "  gdn run demo \"What is the capital of France?\"\n"
                          "  gdn info demo\n\nCommands\n");
     for (int i = 0; i < COMMANDS; i++)

@@ -53,6 +53,13 @@ void options_choice(struct options *o, const char *name, int *to, const char *wo
                             .fallback = fallback, .help = help});
 }
 
+void options_list(struct options *o, const char *name, struct option_list *to, const char *value,
+                  const char *help)
+{
+    add(o, &(struct option){.name = name, .kind = OPTION_LIST, .to.list = to, .value = value,
+                            .help = help});
+}
+
 void options_pair(struct options *o, const char *a, const char *b)
 {
     GDN_CHECK(o->pairs < OPTIONS_PAIRS, "no room for a pair of %s", a);
@@ -107,6 +114,23 @@ static bool read_choice(const struct option *row, const char *text)
     }
 }
 
+static enum gdn_status read_item(const struct option *row, const char *text, struct gdn_error *err)
+{
+    if (!*text)
+        return error_set(err, GDN_ERR_USAGE, "%s: found an empty text, need %s", row->name,
+                         row->value);
+    if (row->kind == OPTION_TEXT) {
+        *row->to.text = text;
+        return GDN_OK;
+    }
+    struct option_list *list = row->to.list;
+    if (list->count == OPTION_ITEMS)
+        return error_set(err, GDN_ERR_USAGE, "%s: found more than %d of them", row->name,
+                         OPTION_ITEMS);
+    list->item[list->count++] = text;
+    return GDN_OK;
+}
+
 static enum gdn_status read_value(const struct option *row, const char *text, struct gdn_error *err)
 {
     switch (row->kind) {
@@ -122,11 +146,7 @@ static enum gdn_status read_value(const struct option *row, const char *text, st
         if (read_choice(row, text)) return GDN_OK;
         return error_set(err, GDN_ERR_USAGE, "%s: found \"%.80s\", need one of %s", row->name, text,
                          row->value);
-    default:
-        if (!*text) return error_set(err, GDN_ERR_USAGE, "%s: found an empty text, need %s",
-                                     row->name, row->value);
-        *row->to.text = text;
-        return GDN_OK;
+    default: return read_item(row, text, err);
     }
 }
 
@@ -134,6 +154,8 @@ static enum gdn_status read_value(const struct option *row, const char *text, st
 
 static void note_origin(struct option *row, enum option_rank rank, const char *origin)
 {
+    /* A list begins anew where a stronger source names it. */
+    if (row->kind == OPTION_LIST && row->rank != (int)rank) row->to.list->count = 0;
     row->rank = (int)rank;
     snprintf(row->origin, sizeof row->origin, "%s", origin);
 }
@@ -189,9 +211,8 @@ enum gdn_status options_assign(struct options *o, struct option *row, const char
 {
     if (row->rank > (int)rank) return GDN_OK;
     if (row->kind == OPTION_FLAG) return assign_flag(o, row, value, rank, origin, err);
-    TRY(read_value(row, value, err));
     note_origin(row, rank, origin);
-    return GDN_OK;
+    return read_value(row, value, err);
 }
 
 /* ---- reading a line -------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  *
  * An option writes where its row points to and nowhere else; what stands there before is the
  * default. `fallback` tells the default in words and may be NULL. Names are given with their
- * dashes. Values come as "--name value" or "--name=value"; the last one wins. */
+ * dashes. Values come as "--name value" or "--name=value"; the last one wins, but for a list, which
+ * has all that the strongest of its sources says. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -19,7 +20,14 @@ enum option_kind {
     OPTION_INTEGER,
     OPTION_REAL,
     OPTION_TEXT,
-    OPTION_CHOICE
+    OPTION_CHOICE,
+    OPTION_LIST
+};
+
+enum { OPTION_ITEMS = 32 };
+struct option_list {
+    const char *item[OPTION_ITEMS];
+    int count;
 };
 
 struct option {
@@ -31,6 +39,7 @@ struct option {
         double *real;
         const char **text;
         int *choice; /* number of the word in `value`, from 0 */
+        struct option_list *list;
     } to;
     int64_t least, most; /* of an integer */
     double low, high;    /* of a real */
@@ -66,6 +75,9 @@ void options_text(struct options *o, const char *name, const char **to, const ch
                   const char *help);
 void options_choice(struct options *o, const char *name, int *to, const char *words,
                     const char *fallback, const char *help);
+/* A text that may be given several times. */
+void options_list(struct options *o, const char *name, struct option_list *to, const char *value,
+                  const char *help);
 
 /* Of these two flags a stronger one takes the weaker one back. */
 void options_pair(struct options *o, const char *a, const char *b);

@@ -134,7 +134,9 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     job->batch = s->window < BATCH_ROWS ? (int)(BATCH_ROWS / s->window) : 1;
     if (job->batch > BATCH) job->batch = BATCH;
     TRY(setup_open(s->model, &s->setup, job->batch, &job->model, err));
-    setup_say_memory("perplexity", job->model);
+    struct gdn_model_info info;
+    gdn_model_describe(job->model, &info);
+    setup_say_memory("perplexity", &s->setup, &info);
     TRY(take_tokens(job, len, err));
     for (size_t at = 0; at < job->count; at += used) TRY(score_batch(job, at, &used, err));
     if (!isfinite(job->score.nats))

@@ -3,26 +3,26 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "base/machine.h"
 #include "base/clock.h"
+#include "base/machine.h"
 #include "base/memory.h"
 #include "base/numbers.h"
-#include "cli/choice.h"
+#include "cli/answer.h"
+#include "cli/asked.h"
 #include "cli/command.h"
-#include "cli/setup.h"
+#include "cli/figures.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
-#include "cli/speech.h"
+#include "cli/progress.h"
 
 enum { PROMPT_BYTES = 64 << 20, PIECE = 512 };
 
 struct run_settings {
-    const char *model, *text, *ids, *system, *save, *resume;
-    bool raw, think, no_think, show_thinking, print_ids, json, stats;
-    int64_t most;
-    struct choice choice;
-    struct setup setup;
+    const char *model, *text, *ids, *save, *resume;
+    bool raw, print_ids, json;
+    int64_t logprobs; /* -1: not given */
+    struct asked asked;
 };
 
 struct job {
@@ -30,16 +30,16 @@ struct job {
     gdn_model *model;
     struct gdn_model_info info;
     gdn_session *session;
+    enum gdn_think think;
+    struct chosen chosen;
     struct speech speech;
-    const char *finish;   /* why the answer ended */
-    struct gdn_sampling sampling;
+    struct answer answer;
     char *text; /* of standard input */
     struct id_file file;
     int32_t *prompt;
     size_t prompt_len;
     int32_t reused; /* tokens of --resume */
-    int32_t said;   /* the last token printed, while it is not fed; -1: none */
-    double start, begin, fed, first, end; /* seconds */
+    double start, begin, fed; /* seconds: of the program, before the prompt and behind it */
 };
 
 /* ---- the prompt ------------------------------------------------------------------------------ */
@@ -48,19 +48,21 @@ static enum gdn_status check_settings(const struct run_settings *s, struct gdn_e
 {
     if (s->ids && s->text)
         return error_set(err, GDN_ERR_USAGE, "--ids: found a prompt beside it, need one of them");
-    if (s->think && s->no_think)
-        return error_set(err, GDN_ERR_USAGE, "--think and --no-think: found both, need one");
-    if ((s->ids || s->raw) && (s->system || s->think || s->no_think))
+    const struct asked *a = &s->asked;
+    if ((s->ids || s->raw) && (a->system || a->think || a->no_think))
         return error_set(err, GDN_ERR_USAGE, "%s: found with %s, which is for a chat",
                          s->ids ? "--ids" : "--raw",
-                         s->system ? "--system" : s->think ? "--think" : "--no-think");
+                         a->system ? "--system" : a->think ? "--think" : "--no-think");
     if (s->json && s->print_ids)
         return error_set(err, GDN_ERR_USAGE, "--json and --print-ids: found both, need one (the "
                          "object has the ids)");
-    if (s->show_thinking && (s->json || s->print_ids))
+    if (s->logprobs >= 0 && !s->json)
+        return error_set(err, GDN_ERR_USAGE, "--logprobs: found without --json, whose object has "
+                         "them");
+    if (a->show_thinking && (s->json || s->print_ids))
         return error_set(err, GDN_ERR_USAGE, "--show-thinking: found with %s, need it alone",
                          s->json ? "--json, whose object has the thoughts apart" : "--print-ids");
-    if (s->resume && s->system)
+    if (s->resume && a->system)
         return error_set(err, GDN_ERR_USAGE, "--system: found with --resume, whose conversation "
                          "has begun already");
     if (!s->ids && !s->text && !s->resume && isatty(STDIN_FILENO))
@@ -78,9 +80,8 @@ static enum gdn_status read_prompt(struct job *job, struct prompt *prompt, struc
     if (!has_prompt(s)) return GDN_OK;
     if (s->ids) return id_file_open(&job->file, s->ids, err);
     *prompt = (struct prompt){.text = s->text, .len = s->text ? strlen(s->text) : 0,
-                              .chat = !s->raw, .behind = s->resume != NULL, .system = s->system,
-                              .think = s->think      ? GDN_THINK_ON
-                                       : s->no_think ? GDN_THINK_OFF : GDN_THINK_DEFAULT};
+                              .chat = !s->raw, .behind = s->resume != NULL,
+                              .system = s->asked.system, .think = job->think};
     if (!s->text || strcmp(s->text, "-") == 0) {
         TRY(input_read("-", PROMPT_BYTES, &job->text, &prompt->len, err));
         prompt->text = job->text;
@@ -118,11 +119,10 @@ static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
         TRY(prompt_tokens(job->model, prompt, &job->prompt, &job->prompt_len, err));
         if (prompt->behind && job->reused > 0) drop_second_end(job);
     }
-    const int32_t context = setup_context(&s->setup, &job->info);
     const size_t all = job->prompt_len + (size_t)job->reused;
-    if (all > (size_t)context)
+    if (all > (size_t)job->info.context)
         return error_set(err, GDN_ERR_INPUT, "the prompt: found %zu tokens, the context holds %d",
-                         all, context);
+                         all, job->info.context);
     return GDN_OK;
 }
 
@@ -132,11 +132,15 @@ static enum gdn_status take_tokens(struct job *job, const struct prompt *prompt,
 static enum gdn_status feed_prompt(struct job *job, struct gdn_error *err)
 {
     const int32_t *ids = job->settings->ids ? job->file.ids : job->prompt;
-    for (size_t i = 0; i < job->prompt_len && !interrupt_noted(); i += PIECE) {
-        const size_t left = job->prompt_len - i;
-        TRY(gdn_session_feed(job->session, ids + i, left < PIECE ? left : PIECE, err));
+    const size_t all = job->prompt_len;
+    struct progress progress = progress_begin();
+    enum gdn_status status = GDN_OK;
+    for (size_t i = 0; i < all && status == GDN_OK && !interrupt_noted(); i += PIECE) {
+        progress_tell(&progress, "reading", (int64_t)i, (int64_t)all, "tokens");
+        status = gdn_session_feed(job->session, ids + i, all - i < PIECE ? all - i : PIECE, err);
     }
-    return GDN_OK;
+    progress_end(&progress);
+    return status;
 }
 
 /* What stands before the answer, as far as it may open thoughts: of a text to go on with nothing
@@ -145,50 +149,27 @@ static enum gdn_status begin_answer(struct job *job, struct gdn_error *err)
 {
     const struct run_settings *s = job->settings;
     const bool plain = s->raw && has_prompt(s);
-    job->speech.form = s->print_ids ? SPEECH_IDS : s->json ? SPEECH_JSON : SPEECH_TEXT;
-    job->speech.show_thinking = s->show_thinking;
+    job->speech = (struct speech){
+        .form = s->print_ids ? SPEECH_IDS : s->json ? SPEECH_JSON : SPEECH_TEXT,
+        .show_thinking = s->asked.show_thinking, .stop = job->chosen.string,
+        .stop_count = job->chosen.string_count};
+    job->answer = (struct answer){
+        .model = job->model, .session = job->session, .chosen = &job->chosen,
+        .speech = &job->speech, .most = s->asked.most, .context = job->info.context,
+        .top = (int32_t)s->logprobs};
     return speech_begin(&job->speech, job->model, job->info.tokens > 0,
                         gdn_session_tokens(job->session),
                         plain ? 0 : (size_t)gdn_session_position(job->session), err);
 }
 
-/* Says what was chosen, of which all but the last is fed. False: the answer ends here. */
-static bool say(struct job *job, const struct gdn_turn *turn)
-{
-    for (int32_t i = 0; i < turn->count; i++) {
-        job->finish = "stop";
-        if (is_eos(&job->info, turn->id[i])) return false;
-        if (job->speech.count == 0) job->first = clock_seconds();
-        speech_token(&job->speech, turn->id[i]);
-        job->said = i + 1 < turn->count ? -1 : turn->id[i];
-        job->finish = "length";
-    }
-    return job->speech.count < job->settings->most;
-}
-
-/* The first token is said before a step is spent on what may follow it. */
 static enum gdn_status answer(struct job *job, struct gdn_error *err)
 {
-    const int32_t context = setup_context(&job->settings->setup, &job->info);
-    struct gdn_turn turn = {.session = job->session, .ids = &job->said, .n = 1,
-                            .sampling = &job->sampling, .stop = job->info.eos,
-                            .stop_count = (size_t)job->info.eos_count, .count = 1};
-    job->finish = "interrupted";
-    if (!interrupt_noted() && output_open())
-        TRY(gdn_session_sample(job->session, &job->sampling, &turn.id[0], err));
-    while (!interrupt_noted() && output_open() && say(job, &turn)) {
-        if (gdn_session_position(job->session) >= context) {
-            fprintf(stderr, "gdn run: stopped: the context of %d tokens is full\n", context);
-            break;
-        }
-        const int64_t left = job->settings->most - job->speech.count;
-        turn.most = left < GDN_TURN_TOKENS ? (int32_t)left : GDN_TURN_TOKENS;
-        TRY(gdn_next(&turn, 1, err));
-        job->said = -1;
-        job->finish = "interrupted";
-    }
-    if (!speech_end(&job->speech))
-        fprintf(stderr, "gdn run: the answer ended while the model was thinking\n");
+    TRY(answer_take(&job->answer, err));
+    const bool cut = !speech_end(&job->speech);
+    if (job->answer.end == ANSWER_FULL)
+        fprintf(stderr, "gdn run: stopped: the context of %d tokens is full\n",
+                job->info.context);
+    if (cut) fprintf(stderr, "gdn run: the answer ended while the model was thinking\n");
     return GDN_OK;
 }
 
@@ -196,46 +177,28 @@ static enum gdn_status answer(struct job *job, struct gdn_error *err)
 static enum gdn_status save(struct job *job, struct gdn_error *err)
 {
     if (!job->settings->save) return GDN_OK;
-    if (job->said >= 0 &&
-        gdn_session_position(job->session) < setup_context(&job->settings->setup, &job->info))
-        TRY(gdn_session_feed(job->session, &job->said, 1, err));
+    if (job->answer.said >= 0 && gdn_session_position(job->session) < job->info.context)
+        TRY(gdn_session_feed(job->session, &job->answer.said, 1, err));
     return gdn_session_save(job->session, job->settings->save, err);
 }
 
-static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
-
-/* Of the drafts: how many there were right at each depth, of those that were looked at. */
-static void print_drafts(const struct job *job)
-{
-    struct gdn_draft_stats d;
-    gdn_session_drafts(job->session, &d);
-    if (job->settings->setup.draft == GDN_DRAFT_OFF || d.turns == 0) return;
-    fprintf(stderr, "; %.2f tokens a step, drafts right", (double)d.chosen / (double)d.turns);
-    for (int i = 0; i < GDN_TURN_TOKENS - 1 && d.drafted[i] > 0; i++)
-        fprintf(stderr, " %.0f%%", 100.0 * (double)d.accepted[i] / (double)d.drafted[i]);
-}
-
 /* One line for a person. The first token is counted from the start of the program. */
-static void print_stats(const struct job *job)
+static void print_figures(const struct job *job)
 {
-    if (!job->settings->stats && !isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "[prompt %zu tokens, %.0f tok/s; ", job->prompt_len,
-            rate((double)job->prompt_len, job->fed - job->begin));
-    char peak[SIZE_TEXT];
-    fprintf(stderr, "reused %d tokens; ", job->reused);
-    if (job->speech.count == 0) {
-        fprintf(stderr, "no answer");
-    } else {
-        fprintf(stderr, "answer %lld tokens, %.0f tok/s; first token %.0f ms",
-                (long long)job->speech.count,
-                rate((double)(job->speech.count - 1), job->end - job->first),
-                1e3 * (job->first - job->start));
-    }
-    print_drafts(job);
-    fprintf(stderr, "; peak memory %s", size_text(peak, machine_peak_bytes()));
-    if (job->sampling.temperature > 0)
-        fprintf(stderr, "; seed %llu", (unsigned long long)job->sampling.seed);
-    fprintf(stderr, "]\n");
+    const struct gdn_draft_stats none = {0};
+    const struct answer *a = &job->answer;
+    struct bytes line = {0};
+    if (!job->settings->asked.stats && !isatty(STDERR_FILENO)) return;
+    struct figures f = {.read = (int64_t)job->prompt_len, .reused = job->reused,
+                        .said = job->speech.count, .reading = job->fed - job->begin,
+                        .first = a->first - job->start, .saying = a->last - a->first,
+                        .drawn = job->chosen.sampling.temperature > 0,
+                        .seed = job->chosen.sampling.seed};
+    if (job->settings->asked.setup.draft != GDN_DRAFT_OFF)
+        f.drafts = figures_drafts(job->session, &none);
+    figures_print(&f, &line);
+    if (line.at) fputs(line.at, stderr);
+    bytes_free(&line);
 }
 
 static void put_text(struct bytes *out, const char *key, const struct bytes *text)
@@ -250,7 +213,9 @@ static void put_text(struct bytes *out, const char *key, const struct bytes *tex
 /* One object for a program: times in milliseconds, the first token counted as above. */
 static enum gdn_status print_json(struct job *job, struct gdn_error *err)
 {
+    static const char *const ends[] = {"stop", "length", "length", "interrupted"};
     struct speech *speech = &job->speech;
+    const struct answer *a = &job->answer;
     struct bytes out = {0};
     const bool text = speech->reply != NULL;
     bytes_add_text(&out, "{");
@@ -260,15 +225,22 @@ static enum gdn_status print_json(struct job *job, struct gdn_error *err)
     bytes_add_text(&out, ",\"ids\":[");
     if (speech->ids.at) bytes_add(&out, speech->ids.at, speech->ids.len);
     bytes_addf(&out, "],\"finish_reason\":\"%s\",\"prompt_tokens\":%lld,"
-               "\"completion_tokens\":%lld,\"reused_tokens\":%d", job->finish,
+               "\"completion_tokens\":%lld,\"reused_tokens\":%d", ends[a->end],
                (long long)job->prompt_len + job->reused, (long long)speech->count, job->reused);
+    if (a->top >= 0) {
+        bytes_add_text(&out, ",\"logprobs\":[");
+        if (a->logprobs.at) bytes_add(&out, a->logprobs.at, a->logprobs.len);
+        bytes_add_text(&out, "]");
+    }
     bytes_addf(&out, ",\"timings\":{\"load_ms\":%.3f,\"prompt_ms\":%.3f,\"decode_ms\":%.3f",
                1e3 * (job->begin - job->start), 1e3 * (job->fed - job->begin),
-               1e3 * (job->end - job->fed));
+               1e3 * (a->last - job->fed));
     if (speech->count > 0)
-        bytes_addf(&out, ",\"first_token_ms\":%.3f", 1e3 * (job->first - job->start));
+        bytes_addf(&out, ",\"first_token_ms\":%.3f", 1e3 * (a->first - job->start));
     bytes_addf(&out, "},\"peak_bytes\":%lld}\n", (long long)machine_peak_bytes());
-    if (speech->ids.failed || speech->answer.failed || speech->thoughts.failed) out.failed = true;
+    if (speech->ids.failed || speech->answer.failed || speech->thoughts.failed ||
+        a->logprobs.failed)
+        out.failed = true;
     return output_bytes(&out, err);
 }
 
@@ -289,13 +261,15 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
 {
     struct prompt prompt = {0};
     TRY(check_settings(job->settings, err));
+    TRY(asked_think(&job->settings->asked, &job->think, err));
     TRY(read_prompt(job, &prompt, err));
-    TRY(setup_open(job->settings->model, &job->settings->setup, 1, &job->model, err));
+    const struct setup *setup = &job->settings->asked.setup;
+    TRY(setup_open(job->settings->model, setup, 1, &job->model, err));
     gdn_model_describe(job->model, &job->info);
-    setup_say_memory("run", job->model);
+    setup_say_memory("run", setup, &job->info);
     TRY(open_session(job, err));
     TRY(take_tokens(job, &prompt, err));
-    job->sampling = choice_sampling(&job->settings->choice, &job->info);
+    TRY(choice_make(&job->settings->asked.choice, job->model, &job->info, &job->chosen, err));
     if (job->settings->ids && job->info.tokens == 0 && !job->settings->print_ids &&
         !job->settings->json)
         return error_set(err, GDN_ERR_INPUT, "%s: found no tokenizer.json to make the answer a "
@@ -307,9 +281,8 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     if (interrupt_noted()) return GDN_OK;
     TRY(begin_answer(job, err));
     TRY(answer(job, err));
-    job->end = clock_seconds();
     if (job->settings->json) TRY(print_json(job, err));
-    print_stats(job);
+    print_figures(job);
     return save(job, err);
 }
 
@@ -319,34 +292,29 @@ static void describe(struct options *o, struct run_settings *s)
 {
     options_group(o, "Prompt");
     options_flag(o, "--raw", &s->raw, "the prompt is plain text to go on with, not a question");
-    options_text(o, "--system", &s->system, "TEXT", "system message before the question");
-    options_flag(o, "--think", &s->think, "let the model think aloud first");
-    options_flag(o, "--no-think", &s->no_think, "or let it not (default: its template decides)");
+    asked_question_options(o, &s->asked);
     options_text(o, "--ids", &s->ids, "FILE", "token ids instead of a text; - is stdin");
     options_text(o, "--resume", &s->resume, "FILE",
                  "go on from a state that --save wrote; PROMPT is then the next question");
     options_group(o, "Answer");
-    options_integer(o, "-n", &s->most, 1, INT32_MAX, "256", "most tokens of the answer");
-    options_flag(o, "--show-thinking", &s->show_thinking,
-                 "thoughts before the answer, in <think>; otherwise they go to stderr");
+    asked_answer_options(o, &s->asked, 1, "256");
     options_flag(o, "--json", &s->json, "one JSON object at the end instead of a text");
+    options_integer(o, "--logprobs", &s->logprobs, 0, 256, NULL,
+                    "in that object: of each token, and of the N most likely ones there");
     options_flag(o, "--print-ids", &s->print_ids, "print token ids, without the one that ends it");
     options_text(o, "--save", &s->save, "FILE", "write the state behind the answer");
-    options_flag(o, "--stats", &s->stats, "a line of times on stderr (always there on a terminal)");
-    choice_options(o, &s->choice);
-    options_group(o, "Speed (the answer is the same, to the last bit)");
-    setup_draft_options(o, &s->setup);
-    setup_options(o, &s->setup);
-    setup_context_option(o, &s->setup);
+    options_flag(o, "--stats", &s->asked.stats,
+                 "a line of times on stderr (always there on a terminal)");
+    asked_engine_options(o, &s->asked);
 }
 
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
-    struct job job = {.said = -1, .start = clock_seconds()};
-    struct run_settings s = {.most = 256, .choice = choice_defaults(),
-                             .setup = setup_defaults()};
+    struct job job = {.start = clock_seconds()};
+    struct run_settings s = {.logprobs = -1, .asked = asked_defaults()};
     struct options o = {0};
     bool done;
+    s.asked.most = 256;
     describe(&o, &s);
     TRY(command_line(&command_run, &o, argc, argv, &done, err));
     if (done) return GDN_OK;
@@ -355,6 +323,8 @@ static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
     job.settings = &s;
     const enum gdn_status status = run_job(&job, err);
     speech_free(&job.speech);
+    chosen_free(&job.chosen);
+    bytes_free(&job.answer.logprobs);
     gdn_model_close(job.model);
     id_file_close(&job.file);
     mem_give(job.prompt);
@@ -372,10 +342,12 @@ const struct command command_run = {
                 "run models/demo \"My name is Ada.\" --save chat.gdnstate\n"
                 "run models/demo \"What is my name?\" --resume chat.gdnstate",
     .notes = "Without PROMPT, or with -, the prompt is read from standard input. The answer ends\n"
-             "with any of the model's end tokens, after -n tokens, or when the context is full.\n"
+             "with any of the model's end tokens, where --stop says, after -n tokens, or when the\n"
+             "context is full. --save keeps what was said, with the tokens of a stop string.\n"
              "Ctrl-C ends it after the current token; a second one ends the program.\n"
              "A resumed state costs no prefill; without a PROMPT it goes on where it stopped.\n"
              "--json: text, reasoning, ids, finish_reason (stop, length or interrupted),\n"
-             "prompt_tokens (reused_tokens of them came with --resume), completion_tokens,\n"
+             "prompt_tokens (reused_tokens of them came with --resume), completion_tokens, logprobs\n"
+             "if asked for (natural logarithms, of what the model says before anything changes it),\n"
              "timings in milliseconds, and the peak of memory in bytes.",
 };

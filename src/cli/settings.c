@@ -195,6 +195,13 @@ enum gdn_status settings_read(struct options *o, const char *command,
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
+static void add_text(const char *text, struct bytes *out)
+{
+    bytes_add_text(out, "\"");
+    bytes_add_text(out, text);
+    bytes_add_text(out, "\"");
+}
+
 static void add_value(const struct option *row, struct bytes *out)
 {
     const char *word = row->value;
@@ -202,10 +209,12 @@ static void add_value(const struct option *row, struct bytes *out)
     case OPTION_FLAG: bytes_add_text(out, *row->to.flag ? "true" : "false"); return;
     case OPTION_INTEGER: bytes_addf(out, "%lld", (long long)*row->to.integer); return;
     case OPTION_REAL: bytes_addf(out, "%.17g", *row->to.real); return;
-    case OPTION_TEXT:
-        bytes_add_text(out, "\"");
-        bytes_add_text(out, *row->to.text);
-        bytes_add_text(out, "\"");
+    case OPTION_TEXT: add_text(*row->to.text, out); return;
+    case OPTION_LIST:
+        for (int i = 0; i < row->to.list->count; i++) {
+            if (i > 0) bytes_addf(out, "\n%s = ", bare(row->name));
+            add_text(row->to.list->item[i], out);
+        }
         return;
     case OPTION_CHOICE:
         for (int i = 0; i < *row->to.choice; i++) word = strchr(word, '|') + 1;

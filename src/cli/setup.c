@@ -3,10 +3,11 @@
 #include <stdio.h>
 
 #include "base/numbers.h"
+#include "cli/progress.h"
 #include "cli/resolve.h"
 
 static const char *const devices[] = {"cpu", "ref", "cuda"};
-enum { DEVICE_CPU, DEVICE_REF };
+enum { DEVICE_CPU, DEVICE_REF, MB = 1000000 };
 
 struct setup setup_defaults(void)
 {
@@ -45,7 +46,8 @@ void setup_models_option(struct options *o, struct setup *s)
 
 void setup_context_option(struct options *o, struct setup *s)
 {
-    options_integer(o, "--ctx", &s->context, 1, INT32_MAX, "what the model was made for",
+    options_integer(o, "--ctx", &s->context, 1, INT32_MAX,
+                    s->fit ? "the model's, or what fits" : "what the model was made for",
                     "most tokens of one sequence");
 }
 
@@ -55,6 +57,11 @@ void setup_draft_options(struct options *o, struct setup *s)
                    "guess ahead: from the text so far, or by the MTP head");
     options_integer(o, "--draft-depth", &s->draft_depth, 0, GDN_TURN_TOKENS - 2,
                     "0, what suits the kind", "how many");
+}
+
+static void tell(void *context, int64_t done, int64_t all)
+{
+    progress_tell(context, "loading", done / MB, all / MB, "MB");
 }
 
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
@@ -76,25 +83,27 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.quant = (enum gdn_quant)s->quant;
     options.fast = s->fast;
     options.sessions = sessions;
-    options.context = (int32_t)s->context;
+    options.context = s->fit && !s->context ? GDN_CONTEXT_FIT : (int32_t)s->context;
     options.draft = (enum gdn_draft)s->draft;
     options.draft_depth = (int)s->draft_depth;
-    return gdn_model_open(folder, &options, model, err);
+    struct progress progress = progress_begin();
+    options.progress = tell;
+    options.progress_context = &progress;
+    const enum gdn_status status = gdn_model_open(folder, &options, model, err);
+    progress_end(&progress);
+    return status;
 }
 
 /* More than is left is refused with the first session; close to it the machine may get slow. */
-void setup_say_memory(const char *command, const gdn_model *model)
+void setup_say_memory(const char *command, const struct setup *s,
+                      const struct gdn_model_info *info)
 {
-    struct gdn_model_info info;
     char need[SIZE_TEXT], left[SIZE_TEXT];
-    gdn_model_describe(model, &info);
-    if (info.machine_bytes < info.need_bytes || info.need_bytes < info.machine_bytes / 5 * 4)
-        return;
-    fprintf(stderr, "gdn %s: needs up to %s of the %s of memory that are left\n", command,
-            size_text(need, info.need_bytes), size_text(left, info.machine_bytes));
-}
-
-int32_t setup_context(const struct setup *s, const struct gdn_model_info *info)
-{
-    return s->context ? (int32_t)s->context : info->trained_context;
+    if (s->fit && !s->context && info->context < info->trained_context)
+        fprintf(stderr, "gdn %s: the context is %d tokens, as memory has room for; --ctx takes up "
+                "to the model's %d\n", command, info->context, info->trained_context);
+    else if (info->machine_bytes >= info->need_bytes &&
+             info->need_bytes >= info->machine_bytes / 5 * 4)
+        fprintf(stderr, "gdn %s: needs up to %s of the %s of memory that are left\n", command,
+                size_text(need, info->need_bytes), size_text(left, info->machine_bytes));
 }

@@ -8,6 +8,7 @@
 struct setup {
     int device, compute, state, quant; /* words of their option; -1: not given */
     bool exact, fast;
+    bool fit; /* without --ctx the context is what fits into memory */
     const char *models; /* --models; NULL: not given */
     int64_t threads, context; /* 0: all cores, what the model was made for */
     int draft; /* enum gdn_draft */
@@ -27,10 +28,9 @@ void setup_draft_options(struct options *o, struct setup *s);
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err);
 
-/* One line on standard error when a model needs most of the memory that is left. */
-void setup_say_memory(const char *command, const gdn_model *model);
-
-/* How many tokens a session holds. */
-int32_t setup_context(const struct setup *s, const struct gdn_model_info *info);
+/* One line on standard error when a model needs most of the memory that is left, or has a shorter
+ * context than it was made for, for the sake of it. */
+void setup_say_memory(const char *command, const struct setup *s,
+                      const struct gdn_model_info *info);
 
 #endif

@@ -9,9 +9,15 @@ enum gdn_status speech_begin(struct speech *s, const gdn_model *model, bool text
                              const int32_t *before, size_t count, struct gdn_error *err)
 {
     s->dim = isatty(STDERR_FILENO) && !gdn_env("NO_COLOR");
-    if (s->form == SPEECH_IDS || !text) return GDN_OK;
-    return gdn_reply_new(model, before, count, &s->reply, err);
+    if (!text || (s->form == SPEECH_IDS && s->stop_count == 0)) return GDN_OK;
+    TRY(gdn_reply_new(model, before, count, &s->reply, err));
+    if (s->stop_count == 0) return GDN_OK;
+    enum gdn_status status = gdn_reply_stop(s->reply, s->stop, s->stop_count, err);
+    if (status != GDN_OK) error_prefix(err, "--stop");
+    return status;
 }
+
+bool speech_stopped(const struct speech *s) { return s->reply && gdn_reply_stopped(s->reply); }
 
 /* Each piece is dimmed for itself: whatever ends the program leaves the terminal as it was. */
 static void say_aside(const struct speech *s, const char *text)
@@ -49,7 +55,7 @@ static void push(struct speech *s, int32_t id)
     if (!s->reply) return;
     const struct gdn_reply_text text = gdn_reply_push(s->reply, id);
     if (s->form == SPEECH_TEXT) say(s, &text);
-    if (s->form == SPEECH_TEXT && !s->keep) return;
+    if (s->form == SPEECH_IDS || (s->form == SPEECH_TEXT && !s->keep)) return;
     bytes_add_text(&s->thoughts, text.thoughts);
     bytes_add_text(&s->answer, text.answer);
 }

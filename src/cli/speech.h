@@ -12,6 +12,8 @@ struct speech {
     enum speech_form form;
     bool show_thinking; /* thoughts go where the answer goes, between their marks */
     bool keep;          /* of SPEECH_TEXT too: both parts are kept */
+    const char *const *stop; /* strings that the answer ends before */
+    size_t stop_count;
     bool dim;           /* thoughts are dimmed */
     gdn_reply *reply;   /* NULL: there is no tokenizer, or only ids are wanted */
     bool thinking;      /* the last word was a thought */
@@ -24,6 +26,8 @@ struct speech {
 enum gdn_status speech_begin(struct speech *speech, const gdn_model *model, bool text,
                              const int32_t *before, size_t count, struct gdn_error *err);
 void speech_token(struct speech *speech, int32_t id);
+/* One of the stop strings has come up: of it and what is behind nothing is said. */
+bool speech_stopped(const struct speech *speech);
 /* No token comes any more: the last words, and a line end. False: they were thoughts. */
 bool speech_end(struct speech *speech);
 void speech_free(struct speech *speech);

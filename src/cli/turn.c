@@ -1,32 +1,19 @@
 #include "cli/turn.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/machine.h"
 #include "base/memory.h"
-#include "base/numbers.h"
 #include "cli/interrupt.h"
-#include "cli/output.h"
+#include "cli/progress.h"
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-enum { PATIENCE_MS = 300, ROOM = 1 << 12 };
+enum { ROOM = 1 << 12 };
 
-struct progress {
-    double begin;
-    bool terminal, shown;
-};
-
-/* On a terminal, and not for what is over at once. */
 static bool go_on(void *context, int32_t done, int32_t all)
 {
-    struct progress *p = context;
-    if (p->terminal && 1e3 * (clock_seconds() - p->begin) > PATIENCE_MS) {
-        fprintf(stderr, "\r[reading: %d of %d tokens]", done, all);
-        p->shown = true;
-    }
+    progress_tell(context, "reading", done, all, "tokens");
     return interrupt_noted() == 0;
 }
 
@@ -40,72 +27,55 @@ static enum gdn_status render(const struct turn *t, const char *messages, size_t
         *ids = mem_take_array(room, sizeof **ids);
         if (!*ids) return error_set(err, GDN_ERR_MEMORY, "no memory for %zu tokens", room);
         const enum gdn_status status = gdn_chat_json(t->model, messages, len, &o, *ids, &n, err);
-        if (status == GDN_OK && n <= room && n <= (size_t)t->context) {
+        if (status == GDN_OK && n <= room && n <= (size_t)t->info.context) {
             *count = (int32_t)n;
             return GDN_OK;
         }
         mem_give(*ids);
         *ids = NULL;
         TRY(status);
-        if (n > (size_t)t->context)
+        if (n > (size_t)t->info.context)
             return error_set(err, GDN_ERR_INPUT, "the conversation: found %zu tokens, the context "
-                             "holds %d", n, t->context);
+                             "holds %d", n, t->info.context);
     }
 }
 
 static enum gdn_status read_all(struct turn *t, const int32_t *ids, struct gdn_error *err)
 {
-    struct progress progress = {.begin = clock_seconds(), .terminal = isatty(STDERR_FILENO) == 1};
+    struct progress progress = progress_begin();
     const struct gdn_sync_options o = {.go_on = go_on, .context = &progress};
     const enum gdn_status status =
         gdn_session_sync(t->session, ids, (size_t)t->prompt, &o, &t->synced, err);
-    if (progress.shown) fputs("\r\033[K", stderr);
-    t->read = clock_seconds() - progress.begin;
+    t->figures.reading = progress_end(&progress);
+    t->figures.read = t->synced.computed;
+    t->figures.reused = t->synced.reused;
     t->stopped = t->synced.stopped;
     return status;
 }
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
-static bool is_end(const struct gdn_model_info *info, int32_t id)
-{
-    for (int32_t i = 0; i < info->eos_count; i++)
-        if (info->eos[i] == id) return true;
-    return false;
-}
-
-/* Says what was chosen. False: the answer ends here. */
-static bool say(struct turn *t, const struct gdn_turn *chosen, double begin)
-{
-    for (int32_t i = 0; i < chosen->count; i++) {
-        if (is_end(&t->info, chosen->id[i])) return false;
-        if (t->speech.count == 0) t->first = clock_seconds() - begin;
-        speech_token(&t->speech, chosen->id[i]);
-    }
-    return t->most == 0 || t->speech.count < t->most;
-}
-
-/* The first token is said before a step is spent on what may follow it. */
 static enum gdn_status answer(struct turn *t, struct gdn_error *err)
 {
     const double begin = clock_seconds();
-    int32_t last;
-    struct gdn_turn next = {.session = t->session, .ids = &last, .n = 1, .sampling = &t->sampling,
-                            .stop = t->info.eos, .stop_count = (size_t)t->info.eos_count,
-                            .count = 1};
-    TRY(gdn_session_sample(t->session, &t->sampling, &next.id[0], err));
-    while (!interrupt_noted() && output_open() && say(t, &next, begin)) {
-        if (gdn_session_position(t->session) >= t->context) {
-            fprintf(stderr, "\n[the context of %d tokens is full]", t->context);
-            break;
-        }
-        const int64_t left = t->most ? t->most - t->speech.count : GDN_TURN_TOKENS;
-        next.most = left < GDN_TURN_TOKENS ? (int32_t)left : GDN_TURN_TOKENS;
-        last = next.id[next.count - 1];
-        TRY(gdn_next(&next, 1, err));
-    }
-    t->answered = clock_seconds() - begin - t->first;
+    struct gdn_draft_stats before;
+    struct answer a = {.model = t->model, .session = t->session, .chosen = &t->chosen,
+                       .speech = &t->speech, .most = t->most, .context = t->info.context,
+                       .top = -1};
+    gdn_session_drafts(t->session, &before);
+    const enum gdn_status status = answer_take(&a, err);
+    speech_end(&t->speech);
+    TRY(status);
     t->stopped = interrupt_noted() != 0;
+    struct figures *f = &t->figures;
+    f->said = t->speech.count;
+    f->first = f->reading + a.first - begin;
+    f->saying = a.last - a.first;
+    f->drawn = t->chosen.sampling.temperature > 0;
+    f->seed = t->chosen.sampling.seed;
+    if (t->drafts) f->drafts = figures_drafts(t->session, &before);
+    if (a.end == ANSWER_FULL)
+        fprintf(stderr, "[the context of %d tokens is full]\n", t->info.context);
     return GDN_OK;
 }
 
@@ -114,9 +84,10 @@ enum gdn_status turn_take(struct turn *t, const char *messages, size_t len, stru
     int32_t *ids;
     speech_free(&t->speech);
     t->speech = (struct speech){.form = SPEECH_TEXT, .keep = true,
-                                .show_thinking = t->show_thinking};
+                                .show_thinking = t->show_thinking, .stop = t->chosen.string,
+                                .stop_count = t->chosen.string_count};
     t->synced = (struct gdn_synced){0};
-    t->read = t->first = t->answered = 0;
+    t->figures = (struct figures){0};
     TRY(render(t, messages, len, &ids, &t->prompt, err));
     enum gdn_status status = read_all(t, ids, err);
     mem_give(ids);
@@ -124,9 +95,8 @@ enum gdn_status turn_take(struct turn *t, const char *messages, size_t len, stru
     TRY(speech_begin(&t->speech, t->model, true, gdn_session_tokens(t->session),
                      (size_t)t->prompt, err));
     status = answer(t, err);
-    speech_end(&t->speech);
     /* Another answer to the same question may be wanted. */
-    t->sampling.seed++;
+    t->chosen.sampling.seed++;
     return status;
 }
 
@@ -147,8 +117,6 @@ enum gdn_status turn_settle(struct turn *t, const struct bytes *one, const struc
 
 /* ---- telling --------------------------------------------------------------------------------- */
 
-static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
-
 const char *turn_limit(const struct turn *t)
 {
     switch (t->synced.limit) {
@@ -160,21 +128,8 @@ const char *turn_limit(const struct turn *t)
     return "";
 }
 
-void turn_print(const struct turn *t, struct bytes *out)
+void turn_free(struct turn *t)
 {
-    char peak[SIZE_TEXT];
-    bytes_addf(out, "[prompt %d tokens, %.0f tok/s; reused %d tokens; ", t->synced.computed,
-               rate(t->synced.computed, t->read), t->synced.reused);
-    if (t->speech.count == 0)
-        bytes_add_text(out, "no answer");
-    else
-        bytes_addf(out, "answer %lld tokens, %.0f tok/s; first token %.0f ms",
-                   (long long)t->speech.count,
-                   rate((double)(t->speech.count - 1), t->answered), 1e3 * (t->read + t->first));
-    bytes_addf(out, "; peak memory %s", size_text(peak, machine_peak_bytes()));
-    if (t->sampling.temperature > 0 && t->speech.count > 0)
-        bytes_addf(out, "; seed %llu", (unsigned long long)(t->sampling.seed - 1));
-    bytes_add_text(out, "]\n");
+    speech_free(&t->speech);
+    chosen_free(&t->chosen);
 }
-
-void turn_free(struct turn *t) { speech_free(&t->speech); }

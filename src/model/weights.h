@@ -66,10 +66,16 @@ enum gdn_status weights_open(struct weights *weights, const struct config *confi
                              struct gdn_error *err);
 void weights_close(struct weights *weights);
 
+/* Who wants to know how far what takes long has come, in bytes. */
+struct weights_watch {
+    void (*tell)(void *context, int64_t done, int64_t all); /* or NULL */
+    void *context;
+};
+
 /* Into the memory of the device, when its kernels cannot read the host's: before anything is
  * computed there. It must outlive the weights. */
 enum gdn_status weights_place(struct weights *weights, struct device *device,
-                              struct gdn_error *err);
+                              const struct weights_watch *watch, struct gdn_error *err);
 void weights_unplace(struct weights *weights);
 
 /* Tells of every tensor that a checkpoint of this config needs, by the release's name under
@@ -88,7 +94,7 @@ struct weights_visit weights_visit(const struct weights *weights);
  * some at a time, so that memory never holds both. What is q8 or q4 already must be what is asked
  * for. After a failure the weights can only be closed. */
 enum gdn_status weights_quantise(struct weights *weights, enum dtype dtype, struct pool *pool,
-                                 struct gdn_error *err);
+                                 const struct weights_watch *watch, struct gdn_error *err);
 /* Can weights_quantise do that; a sentence about the first that is stored as something else. */
 enum gdn_status weights_quantisable(const struct weights *weights, enum dtype dtype,
                                     struct gdn_error *err);

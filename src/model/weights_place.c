@@ -40,12 +40,13 @@ static enum gdn_status place_experts(struct weights *w, struct device *device,
 static enum gdn_status no_room(struct device *device, size_t all, struct gdn_error *err)
 {
     char need[SIZE_TEXT], has[SIZE_TEXT];
-    return error_set(err, GDN_ERR_MEMORY, "device %s: the weights need %s of its memory, %s are free",
-                     device->name, size_text(need, (int64_t)all),
+    return error_set(err, GDN_ERR_MEMORY, "device %s: the weights need %s of its memory, %s are "
+                     "free", device->name, size_text(need, (int64_t)all),
                      size_text(has, (int64_t)device->room(device)));
 }
 
-enum gdn_status weights_place(struct weights *w, struct device *device, struct gdn_error *err)
+enum gdn_status weights_place(struct weights *w, struct device *device,
+                              const struct weights_watch *watch, struct gdn_error *err)
 {
     if (device->host) return GDN_OK;
     const size_t all = all_bytes(w);
@@ -61,6 +62,7 @@ enum gdn_status weights_place(struct weights *w, struct device *device, struct g
         device->upload(device, to, t->data, bytes);
         t->data = to;
         to += (bytes + PLACE - 1) / PLACE * PLACE;
+        if (watch->tell) watch->tell(watch->context, to - (char *)w->placed, (int64_t)all);
     }
     TRY(place_experts(w, device, err));
     device->finish(device);

@@ -172,14 +172,20 @@ enum gdn_status weights_quantisable(const struct weights *w, enum dtype dtype,
     return GDN_OK;
 }
 
-enum gdn_status weights_quantise(struct weights *w, enum dtype dtype, struct pool *pool,
-                                 struct gdn_error *err)
+static int64_t bytes_of(const struct tensor *t)
 {
-    int64_t widest = 1;
+    return dtype_quantised(t->dtype) ? 0 : tensor_elements(t) * (int64_t)dtype_size(t->dtype);
+}
+
+enum gdn_status weights_quantise(struct weights *w, enum dtype dtype, struct pool *pool,
+                                 const struct weights_watch *watch, struct gdn_error *err)
+{
+    int64_t widest = 1, done = 0, all = 0;
     TRY(weights_quantisable(w, dtype, err));
     for (int32_t i = 0; i < w->count; i++) {
         const int64_t width = tensor_width(&w->list[i].tensor);
         if (width > widest) widest = width;
+        all += bytes_of(&w->list[i].tensor);
     }
     const int threads = pool ? pool_threads(pool) : 1;
     float *room = mem_take_array((size_t)threads * (size_t)widest, sizeof *room);
@@ -188,7 +194,9 @@ enum gdn_status weights_quantise(struct weights *w, enum dtype dtype, struct poo
     for (int32_t i = 0; status == GDN_OK && i < w->count; i++) {
         struct weight *weight = &w->list[i];
         const enum dtype to = weight_quantised(w, weight, dtype);
+        done += bytes_of(&weight->tensor);
         if (to != weight->tensor.dtype) status = quantise(w, weight, to, pool, room, err);
+        if (watch->tell) watch->tell(watch->context, done, all);
     }
     mem_give(room);
     return status;

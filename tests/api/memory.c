@@ -104,6 +104,35 @@ static void the_context_that_fits(void **state)
     gdn_model_close(model);
 }
 
+/* Asked for what fits, a model takes that; all it was made for, where there is room. */
+static void what_fits_is_taken(void **state)
+{
+    (void)state;
+    struct gdn_options o = small_options();
+    struct gdn_model_info info;
+    o.context = GDN_CONTEXT_FIT;
+    o.sessions = 3;
+    has(100 << 20);
+    gdn_model *model = open_with(DEMO, &o);
+    gdn_model_describe(model, &info);
+    assert_in_range(info.context, 64, 32767);
+    assert_true(info.need_bytes <= info.machine_bytes / 8 * 7);
+    gdn_session_free(open_session(model));
+    gdn_model_close(model);
+    has((int64_t)1 << 40);
+    model = open_with(DEMO, &o);
+    gdn_model_describe(model, &info);
+    assert_int_equal(info.context, 32768);
+    gdn_model_close(model);
+    /* Nothing does: refused as ever, not made useless. */
+    struct gdn_error err = {0};
+    gdn_session *session;
+    has(30 << 20);
+    model = open_with(DEMO, &o);
+    assert_int_equal(gdn_session_new(model, &session, &err), GDN_ERR_MEMORY);
+    gdn_model_close(model);
+}
+
 /* Of a limit of addresses: in a process of its own. */
 static void limit_of_addresses(void **state)
 {
@@ -132,7 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_before_it_is_taken), cmocka_unit_test(the_context_that_fits),
-        cmocka_unit_test(limit_of_addresses),
+        cmocka_unit_test(what_fits_is_taken),         cmocka_unit_test(limit_of_addresses),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }

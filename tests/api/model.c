@@ -105,7 +105,7 @@ static void wrong_options(void **state)
     OPTION(sessions, 65537, "found 65537");
     OPTION(threads, -1, "found -1, need 0 to 1024");
     OPTION(threads, 1025, "found 1025");
-    OPTION(context, -1, "found -1 tokens, need 1 to 512");
+    OPTION(context, -2, "found -2 tokens, need 1 to 512");
     OPTION(context, 513, "found 513 tokens, need 1 to 512");
     OPTION(compute, (enum gdn_type)7, "found 7");
     OPTION(compute, GDN_F64, "found 2, need GDN_F32 or GDN_BF16");
@@ -236,6 +236,34 @@ static void demo_by_hand(void **state)
     gdn_model_close(model);
 }
 
+struct heard {
+    int64_t last, all;
+    int times;
+};
+
+static void hear(void *context, int64_t done, int64_t all)
+{
+    struct heard *h = context;
+    assert_true(done >= h->last && done <= all && (h->times == 0 || all == h->all));
+    *h = (struct heard){done, all, h->times + 1};
+}
+
+/* How far quantising has come, to the end; files that are mapped as they are take no time. */
+static void progress(void **state)
+{
+    (void)state;
+    for (int quant = GDN_QUANT_NONE; quant <= GDN_QUANT_Q4; quant++) {
+        struct heard heard = {0};
+        struct gdn_options o = small_options();
+        o.progress = hear;
+        o.progress_context = &heard;
+        o.quant = (enum gdn_quant)quant;
+        gdn_model_close(open_with(DEMO, &o));
+        assert_int_equal(heard.times > 10, quant != GDN_QUANT_NONE);
+        assert_int_equal(heard.last, heard.all);
+    }
+}
+
 /* Anchor, k, u, G and ring of 6 layers, and pages of 2, in the types and lengths of the options. */
 static void demo_state(bool bf16, bool bf16_anchor, bool speculate)
 {
@@ -307,7 +335,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),      cmocka_unit_test(environment),
         cmocka_unit_test(wrong_options), cmocka_unit_test(wrong_paths),
-        cmocka_unit_test(demo_by_hand),  cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(demo_by_hand),  cmocka_unit_test(progress),
+        cmocka_unit_test(every_allocation_fails),
         cmocka_unit_test(demo_states),   cmocka_unit_test(published_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,6 +189,36 @@ static void reply(void **state)
     gdn_reply_free(NULL);
 }
 
+/* A stop string is one in the answer, not in the thoughts; behind it there is nothing. */
+static void stopped_reply(void **state)
+{
+    (void)state;
+    static const char said[] = "\nParis, I think.\n</think>\n\nIt is Paris, I am sure.";
+    const char *const stops[] = {"Paris,", "never"};
+    int32_t ids[ROOM] = {THINK};
+    char thoughts[256] = "", answer[256] = "";
+    gdn_reply *r;
+    size_t n = ROOM - 1, at = 0;
+    accepted(gdn_tokenize(demo, said, strlen(said), GDN_CONTROL, ids + 1, &n, &err));
+    accepted(gdn_reply_new(demo, NULL, 0, &r, &err));
+    refused(USAGE, "stop string 0: found nothing", gdn_reply_stop(r, (const char *[]){""}, 1, &err));
+    accepted(gdn_reply_stop(r, stops, 2, &err));
+    for (; at <= n && !gdn_reply_stopped(r); at++) {
+        const struct gdn_reply_text text = gdn_reply_push(r, ids[at]);
+        strcat(thoughts, text.thoughts);
+        strcat(answer, text.answer);
+    }
+    assert_true(at < n);
+    for (; at <= n + 1; at++) {
+        const struct gdn_reply_text text = gdn_reply_push(r, at <= n ? ids[at] : -1);
+        assert_string_equal(text.thoughts, "");
+        assert_string_equal(text.answer, "");
+    }
+    assert_string_equal(thoughts, "Paris, I think.");
+    assert_string_equal(answer, "It is ");
+    gdn_reply_free(r);
+}
+
 static const struct gdn_chat_options answering = {.answer = true};
 static const struct gdn_chat_options thinking = {.answer = true, .think = GDN_THINK_ON};
 
@@ -353,7 +383,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(room),     cmocka_unit_test(control),
-        cmocka_unit_test(decoder), cmocka_unit_test(stopped_decoder), cmocka_unit_test(reply),
+        cmocka_unit_test(decoder),  cmocka_unit_test(stopped_decoder),
+        cmocka_unit_test(reply),    cmocka_unit_test(stopped_reply),
         cmocka_unit_test(chat),
         cmocka_unit_test(chat_in_json), cmocka_unit_test(bad_chats), cmocka_unit_test(ids_only),
         cmocka_unit_test(every_allocation_fails),

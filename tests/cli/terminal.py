@@ -97,6 +97,21 @@ def talk(t):
     t.shows(r"^ended with 0$")
 
 
+def long_prompt(folder):
+    """How far reading has come is told while it lasts, and is gone behind it."""
+    with open(os.path.join(folder, "ids"), "w", encoding="ascii") as file:
+        file.write(" ".join(str(i * 37 % 4000) for i in range(24000)))
+    t = Terminal(folder, f"{PROGRAM} run demo --ids {folder}/ids --print-ids -n 1 --temp 0")
+    try:
+        t.shows(r"\[reading: \d+ of 24000 tokens\]")
+        screen = t.shows(r"^ended with 0$")
+        if not re.match(r"\A\d+\n\[prompt 24000 tokens, \d+ tok/s; reused 0 tokens; "
+                        r"answer 1 tokens, ", screen):
+            sys.exit(f"terminal: not a number and the closing line:\n{screen}")
+    finally:
+        t.close()
+
+
 def main():
     if not shutil.which("tmux"):
         print("terminal: skipped, there is no tmux (scripts/setup installs it)")
@@ -109,6 +124,8 @@ def main():
                 talk(terminal)
             finally:
                 terminal.close()
+    with tempfile.TemporaryDirectory() as folder:
+        long_prompt(folder)
     return 0
 
 

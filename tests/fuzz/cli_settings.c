@@ -15,6 +15,7 @@ struct values {
     double share;
     const char *text;
     int choice;
+    struct option_list list;
 };
 
 static void describe(struct options *o, struct values *v)
@@ -29,6 +30,7 @@ static void describe(struct options *o, struct values *v)
     options_real(o, "--share", &v->share, 0, 1, NULL, "");
     options_text(o, "--text", &v->text, "TEXT", "");
     options_choice(o, "--choice", &v->choice, "one|two|three", NULL, "");
+    options_list(o, "--item", &v->list, "TEXT", "");
     options_line_only(o);
     options_text(o, "--config", &v->text, "FILE", "");
 }
@@ -37,13 +39,20 @@ static bool read_file(struct options *o, struct values *v, char *text, struct gd
 {
     static const struct settings_names names = {
         .command = {"run", "chat"},
-        .option = {"on", "off", "n", "share", "text", "choice", "other"},
-        .commands = 2, .options = 7};
+        .option = {"on", "off", "n", "share", "text", "choice", "item", "other"},
+        .commands = 2, .options = 8};
     describe(o, v);
     return settings_parse(o, "run", &names, "config", text, err) == GDN_OK;
 }
 
 static bool same_text(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
+
+static bool same_list(const struct option_list *a, const struct option_list *b)
+{
+    bool same = a->count == b->count;
+    for (int i = 0; same && i < a->count; i++) same = same_text(a->item[i], b->item[i]);
+    return same;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -62,13 +71,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     GDN_CHECK(v.count == -1 || (v.count >= 1 && v.count <= 1000), "n out of bounds");
     GDN_CHECK(v.share == -1 || (v.share >= 0 && v.share <= 1), "share out of bounds");
     GDN_CHECK(v.choice >= 0 && v.choice <= 2, "choice out of bounds");
+    GDN_CHECK(v.list.count >= 0 && v.list.count <= OPTION_ITEMS, "list out of bounds");
     struct bytes printed = {0};
     settings_print(&o, "run", &printed);
     GDN_CHECK(!printed.failed, "no memory to print");
     GDN_CHECK(read_file(&o, &again, printed.at, &err), "%s", err.text);
     GDN_CHECK(v.on == again.on && v.off == again.off && v.count == again.count &&
                   v.share == again.share && v.choice == again.choice &&
-                  same_text(v.text, again.text),
+                  same_text(v.text, again.text) && same_list(&v.list, &again.list),
               "read again it is another");
     bytes_free(&printed);
     return 0;

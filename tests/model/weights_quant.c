@@ -43,6 +43,8 @@ static void check_types(const struct weights *w, enum dtype dtype)
     }
 }
 
+static const struct weights_watch nobody = {0};
+
 static void types(void **state)
 {
     (void)state;
@@ -55,14 +57,15 @@ static void types(void **state)
             forge_accepted(&f, &w);
             assert_int_equal(weights_quant(&w), DTYPE_COUNT);
             const int64_t whole = w.file_bytes + w.copied_bytes;
-            if (weights_quantise(&w, dtype, NULL, &err) != GDN_OK) fail_msg("%s", err.text);
+            if (weights_quantise(&w, dtype, NULL, &nobody, &err) != GDN_OK)
+                fail_msg("%s", err.text);
             check_types(&w, dtype);
             assert_int_equal(weights_quant(&w), dtype);
             assert_true(w.file_bytes + w.copied_bytes < whole);
             /* Once more changes nothing; as something else it is refused. */
-            assert_int_equal(weights_quantise(&w, dtype, NULL, &err), GDN_OK);
+            assert_int_equal(weights_quantise(&w, dtype, NULL, &nobody, &err), GDN_OK);
             assert_int_equal(weights_quantise(&w, dtype == DTYPE_Q8 ? DTYPE_Q4 : DTYPE_Q8, NULL,
-                                              &err), GDN_ERR_INPUT);
+                                              &nobody, &err), GDN_ERR_INPUT);
             assert_non_null(strstr(err.text, dtype == DTYPE_Q8 ? "found q8" : "found q4"));
             weights_close(&w);
             forge_close(&f);
@@ -87,7 +90,7 @@ static void numbers_without_a_place(void **state)
             x[3 * t->shape[1] + 1] = bad[i];
             t->data = x;
             forge_accepted(&f, &w);
-            assert_int_equal(weights_quantise(&w, dtype, NULL, &err), GDN_ERR_INPUT);
+            assert_int_equal(weights_quantise(&w, dtype, NULL, &nobody, &err), GDN_ERR_INPUT);
             assert_non_null(strstr(err.text, K_PROJ ": row 3 holds a number that is not finite"));
             weights_close(&w);
             mem_give(x);
