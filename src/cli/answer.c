@@ -43,8 +43,9 @@ static void note_logprobs(struct answer *a, const struct gdn_logprob *p)
 
 /* ---- saying ---------------------------------------------------------------------------------- */
 
-/* Says what was chosen, of which all but the last is fed. False: the answer ends here. The last *beyond
- * tokens of the session are then to be taken back: `said`, and what was guessed behind it. */
+/* Says what was chosen, of which all but the last is fed. False: the answer ends here. The last
+ * *beyond tokens of the session are then to be taken back: `said`, and what was guessed behind
+ * it. */
 static bool say(struct answer *a, const struct gdn_turn *turn, int32_t *beyond)
 {
     for (int32_t i = 0; i < turn->count; i++) {

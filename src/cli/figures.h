@@ -6,7 +6,7 @@
 #include "gdn/gdn.h"
 
 struct figures {
-    int64_t read, reused, said; /* tokens: computed before the answer, not computed, of the answer */
+    int64_t read, reused, said; /* tokens: computed before the answer; not computed; of it */
     double reading, first, saying; /* seconds: for `read`; to the first token; for the others */
     struct gdn_draft_stats drafts; /* of this answer; turns 0: nothing was guessed */
     bool drawn; /* with `seed` */

@@ -347,7 +347,7 @@ const struct command command_run = {
              "Ctrl-C ends it after the current token; a second one ends the program.\n"
              "A resumed state costs no prefill; without a PROMPT it goes on where it stopped.\n"
              "--json: text, reasoning, ids, finish_reason (stop, length or interrupted),\n"
-             "prompt_tokens (reused_tokens of them came with --resume), completion_tokens, logprobs\n"
-             "if asked for (natural logarithms, of what the model says before anything changes it),\n"
-             "timings in milliseconds, and the peak of memory in bytes.",
+             "prompt_tokens (reused_tokens of them came with --resume), completion_tokens,\n"
+             "logprobs if asked for (natural logarithms of what the model says, before anything\n"
+             "changes it), timings in milliseconds, and the peak of memory in bytes.",
 };

@@ -201,7 +201,8 @@ static void stopped_reply(void **state)
     size_t n = ROOM - 1, at = 0;
     accepted(gdn_tokenize(demo, said, strlen(said), GDN_CONTROL, ids + 1, &n, &err));
     accepted(gdn_reply_new(demo, NULL, 0, &r, &err));
-    refused(USAGE, "stop string 0: found nothing", gdn_reply_stop(r, (const char *[]){""}, 1, &err));
+    refused(USAGE, "stop string 0: found nothing",
+            gdn_reply_stop(r, (const char *[]){""}, 1, &err));
     accepted(gdn_reply_stop(r, stops, 2, &err));
     for (; at <= n && !gdn_reply_stopped(r); at++) {
         const struct gdn_reply_text text = gdn_reply_push(r, ids[at]);

@@ -1,6 +1,6 @@
 /* cuda.c: what must hold on a GPU, on whole models: a row of decode or verify has the same bits
- * whoever shares its batch and however drafts were cut; sessions move between processor and GPU; memory
- * that is refused leaves everything usable. Skipped, and said to be, without a GPU. */
+ * whoever shares its batch and however drafts were cut; sessions move between processor and GPU;
+ * memory that is refused leaves everything usable. Skipped, and said to be, without a GPU. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +43,7 @@ static void every_kind(void (*law)(const char *model, struct play_options option
         for (size_t k = 0; k < KINDS; k++) law(models[m], kinds[k]);
 }
 
-/* ---- decode ---------------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
 /* Where sequence i of the crowd has its prompt's end: around edges of blocks and pages. */
 static const int32_t prompt_of[CROWD] = {1, 15, 16, 31, 64, 77};
@@ -160,7 +160,7 @@ static void any_draft(void **state)
     every_kind(drafts_of);
 }
 
-/* ---- between processor and GPU ------------------------------------------------------------------------ */
+/* ---- between processor and GPU --------------------------------------------------------------- */
 
 /* The bar of the goldens, which both devices keep from the official code in f32. */
 static void near_rows(const struct record *want, size_t from, const struct record *got,
@@ -225,7 +225,7 @@ static void sessions_travel(void **state)
     }
 }
 
-/* ---- no memory -------------------------------------------------------------------------------------------- */
+/* ---- no memory ------------------------------------------------------------------------------- */
 
 static void same_tokens(const struct play_options *options, const struct record *want,
                         const int32_t *ids)
