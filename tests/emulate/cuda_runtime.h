@@ -19,6 +19,7 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 using std::isinf;
 using std::isnan;
@@ -106,6 +107,26 @@ static inline unsigned atomicAdd(unsigned *at, unsigned n)
 void emulated_mma(float d[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                   uint32_t b1);
 #define MMA_BF16(d, a0, a1, a2, a3, b0, b1) emulated_mma(d, a0, a1, a2, a3, b0, b1)
+
+/* The instructions of kernels/cuda/tiles.cuh. Copies arrive when they are waited for and no sooner. */
+#define EMULATED_TILES
+typedef char *shared_at;
+static inline shared_at shared_address(const void *p) { return (char *)p; }
+static inline void tile_multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    emulated_mma(d, a[0], a[1], a[2], a[3], b0, b1);
+}
+void emulated_matrices(uint32_t (&r)[4], const char *row, bool turned);
+static inline void tile_load(uint32_t (&r)[4], shared_at row) { emulated_matrices(r, row, false); }
+static inline void tile_load_turned(uint32_t (&r)[4], shared_at row)
+{
+    emulated_matrices(r, row, true);
+}
+void copy_later(shared_at to, const void *from, bool there);
+void copies_end(void);
+void emulated_arrive(unsigned groups);
+template <int N> static inline void copies_wait(void) { emulated_arrive(N); }
+uint32_t bf16_pair(float x, float y);
 
 /* ---- the runtime ----------------------------------------------------------------------------------- */
 

@@ -13,8 +13,17 @@ static const size_t EMULATED_MEMORY = (size_t)2 << 30; /* of the whole GPU */
 enum { MOST = 1024, LANES = 32, STACK = 128 << 10, SHARED = 256 << 10 };
 enum state { RUNS, AT_WARP, AT_BLOCK, GONE };
 
+/* A copy to shared memory that has not arrived; NULL: zeros. */
+struct copy {
+    char *to;
+    const void *from;
+    unsigned group;
+};
+
 struct fiber {
     struct emulated_thread at;
+    std::vector<copy> copies;
+    unsigned groups; /* of copies, ended */
     void *stack_pointer;
     enum state state;
     char *stack;
@@ -56,6 +65,8 @@ static void prepare(fiber *f)
     *top-- = (void *)begin; /* where `ret` goes; the stack is then as after a call */
     for (int i = 0; i < 6; i++) *top-- = nullptr;
     f->stack_pointer = top + 1;
+    f->copies.clear();
+    f->groups = 0;
     f->state = RUNS;
 }
 
@@ -154,6 +165,52 @@ void emulated_mma(float d[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3
         d[e] = sum;
     }
     emulated_wait(true);
+}
+
+/* ---- matrices and copies (kernels/cuda/tiles.cuh) ------------------------------------------------------ */
+
+void emulated_matrices(uint32_t (&r)[4], const char *row, bool turned)
+{
+    uint64_t *slot = emulated_slots();
+    const unsigned lane = emulated->lane, g = lane / 4, q = lane % 4;
+    slot[8 * lane] = (uint64_t)row;
+    emulated_wait(true);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint16_t *low = (const uint16_t *)slot[8 * (8 * i + (turned ? 2 * q : g))];
+        const uint16_t *high = (const uint16_t *)slot[8 * (8 * i + (turned ? 2 * q + 1 : g))];
+        r[i] = turned ? low[g] | (uint32_t)high[g] << 16
+                      : low[2 * q] | (uint32_t)low[2 * q + 1] << 16;
+    }
+    emulated_wait(true);
+}
+
+void copy_later(shared_at to, const void *from, bool there)
+{
+    if (((uintptr_t)to | (there ? (uintptr_t)from : 0)) % 16 != 0) {
+        fprintf(stderr, "emulate: a copy that is not aligned\n");
+        abort();
+    }
+    current->copies.push_back({to, there ? from : nullptr, current->groups});
+}
+
+void copies_end(void) { current->groups++; }
+
+void emulated_arrive(unsigned groups)
+{
+    std::vector<copy> &all = current->copies;
+    size_t n = 0;
+    for (; n < all.size() && all[n].group + groups < current->groups; n++) {
+        if (all[n].from)
+            memcpy(all[n].to, all[n].from, 16);
+        else
+            memset(all[n].to, 0, 16);
+    }
+    all.erase(all.begin(), all.begin() + (std::ptrdiff_t)n);
+}
+
+uint32_t bf16_pair(float x, float y)
+{
+    return f32_to_bf16(x) | (uint32_t)f32_to_bf16(y) << 16;
 }
 
 /* ---- the runtime -------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 #include "harness/laws.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -391,5 +392,79 @@ void law_reference(struct lab *lab, struct verdict *v, const struct law *law)
         v->cases++;
         v->shape = law->shape[i];
         reference_of(lab, v, law->form, &law->shape[i], law->extent.tokens);
+    }
+}
+
+/* ---- prompts --------------------------------------------------------------------------------- */
+
+/* A stream as pieces; below 0: a draft of so many rows, all of them taken. */
+enum { PROMPT_PIECES = 5 };
+static const int prompt_cuts[][PROMPT_PIECES] = {
+    {1, 33}, {5, 40, 16}, {16, 32, 1, 32}, {16, -16, 65}, {31, -9, 50, 17}, {64, 1, 1}};
+
+/* Feeds them and what is left behind them. */
+static bool feed_cut(struct machine *m, struct track *b, const int *cut)
+{
+    int at = 0;
+    bool go = true;
+    machine_reset(m);
+    for (int i = 0; i <= PROMPT_PIECES && at < b->stream.tokens && go; i++) {
+        const int left = b->stream.tokens - at, asked = i < PROMPT_PIECES ? cut[i] : 0;
+        const int n = asked == 0 ? left : abs(asked);
+        if (asked < 0 && m->shape.slots < 2 * BLOCK) continue;
+        go = machine_feed_one(m, &b->stream, b->want, 1, at, n, asked < 0);
+        at += n;
+    }
+    return go;
+}
+
+/* Two prompts, one row and an absent prompt in one call: bits as alone. */
+static void expect_company(struct machine *m, struct track *b, int tokens)
+{
+    const int n[3] = {tokens, 1, tokens / 2};
+    struct leg leg[4] = {{&b[2].stream, b[2].got, -1, 0, n[0]}};
+    bool go = true;
+    for (int i = 0; i < 3 && go; i++) {
+        machine_reset(m);
+        go = machine_feed_one(m, &b[i].stream, b[i].want, 1, 0, n[i], false);
+        leg[i + 1] = (struct leg){&b[i].stream, b[i].got, i + 1, 0, n[i]};
+    }
+    machine_reset(m);
+    if (!go || !machine_feed(m, leg + 1, 3, false)) return;
+    for (int i = 0; i < 3; i++) expect_rows(m, &b[i], 0, n[i], "beside others", i, 0, 0);
+    machine_reset(m);
+    if (!machine_feed(m, leg, 2, false)) return;
+    EXPECT(m->v, all_zero(b[2].got, (size_t)n[0] * output_row(m)), "rows of slot -1 are not 0");
+    expect_rows(m, &b[0], 0, n[0], "beside an absent one", 0, 0, 0);
+}
+
+static void prompts_of(struct lab *lab, struct verdict *v, const struct law *law,
+                       const struct shape *shape)
+{
+    struct machine m, ref;
+    struct track b[3], r;
+    const int tokens = law->extent.tokens;
+    bool go = true;
+    if (!machine_open(&m, law->form, shape, &lab->under[0], false, v)) return;
+    for (int i = 0; i < 3; i++) go = track_open(&b[i], &m, tokens, 20 + (uint64_t)i) && go;
+    const bool wide = shape->weight == DTYPE_F32;
+    if (go && machine_open(&ref, law->form, shape, &lab->ref, wide, v)) {
+        go = track_open(&r, &ref, tokens, 20) && feed_whole(&ref, &r, 0);
+        for (size_t i = 0; i < sizeof prompt_cuts / sizeof *prompt_cuts && go; i++)
+            if (feed_cut(&m, &b[0], prompt_cuts[i])) compare_to_reference(&m, &b[0], &ref, &r);
+        track_close(&r);
+        machine_close(&ref);
+    }
+    if (go) expect_company(&m, b, tokens);
+    for (int i = 0; i < 3; i++) track_close(&b[i]);
+    machine_close(&m);
+}
+
+void law_prompts(struct lab *lab, struct verdict *v, const struct law *law)
+{
+    for (int i = 0; i < law->shapes; i++) {
+        v->cases++;
+        v->shape = law->shape[i];
+        prompts_of(lab, v, law, &law->shape[i]);
     }
 }

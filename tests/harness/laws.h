@@ -55,6 +55,10 @@ void law_each(struct lab *lab, struct verdict *v, const struct law *law);
  * bf16 it does that too. */
 void law_reference(struct lab *lab, struct verdict *v, const struct law *law);
 
+/* Streams cut into prompts, single rows and drafts: outputs against the reference's of one call; and
+ * prompts beside others and an absent one as alone, in bits. */
+void law_prompts(struct lab *lab, struct verdict *v, const struct law *law);
+
 /* A law of a file's `form`: FORM_LAW(cuts, shapes, USUAL_EXTENT). */
 #define FORM_LAW(law, list, ...)                                                            \
     {                                                                                       \

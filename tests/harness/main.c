@@ -1,5 +1,6 @@
 /* main.c: the program around a file of tests/ops: its suites, on the cpu, under cmocka. An argument
- * is a mask of processor features (base/cpu.h, hexadecimal): the same with weaker code; or "cuda".
+ * is a mask of processor features (base/cpu.h, hexadecimal): the same with weaker code; or "cuda";
+ * a second one is a pattern of names of tests ("*prompts").
  * Where that cannot be had the program says why and ends with 77: skipped. A program with a main of
  * its own (gdn-check, the tests of other folders) never links this file. */
 #include <setjmp.h>
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
         unit[i] = (struct CMUnitTest){.name = name[i], .test_func = prove_test,
                                       .initial_state = &test[i]};
     }
+    if (argc > 2) cmocka_set_test_filter(argv[2]);
     const int failed = _cmocka_run_group_tests("ops", unit, (size_t)n, NULL, NULL);
     lab_close(&lab);
     return failed;

@@ -66,6 +66,11 @@ static const struct shape speculating[] = {
     {.Hk = 1, .R = 2, .D = 4, .Dv = 4, .slots = 32},
     {.Hk = 1, .R = 3, .D = 32, .Dv = 32, .slots = 32, .act = DTYPE_BF16}};
 
+/* Heads as models have them, whose prompts some devices take by other kernels. */
+static const struct shape prompts[] = {
+    {.Hk = 1, .R = 3, .D = 64, .Dv = 64, .slots = 32, .act = DTYPE_BF16},
+    {.Hk = 2, .R = 1, .D = 256, .Dv = 256, .slots = 16, .act = DTYPE_BF16}};
+
 #define OVER_PAGES {.tokens = 150, .partitions = HARNESS_SANITIZED ? 10 : 40}
 static const struct law laws[] = {
     FORM_LAW(cuts, shapes, OVER_PAGES),
@@ -75,5 +80,6 @@ static const struct law laws[] = {
     FORM_LAW(together, shapes, USUAL_EXTENT),
     FORM_LAW(empty, shapes, USUAL_EXTENT),
     {"reference", law_reference, &form, NULL, SHAPES(shapes), OVER_PAGES},
+    {"prompts", law_prompts, &form, NULL, SHAPES(prompts), OVER_PAGES},
 };
 SUITE(attn_pages, .form = &form, LAWS(laws));

@@ -5,8 +5,9 @@
  * Positions are cut where they stand: pages of 64 are folded one after another into the running
  * maximum, weight and sum of their chunk of 256, and chunks, in order, into those of the row. So it
  * is the same arithmetic whether one block walks all chunks of a row or each chunk has its own block
- * (few rows, long past), and a row's bits depend on its position only. */
-#include "kernels/cuda/launch.cuh"
+ * (few rows, long past), and a row's bits depend on its position only. Prompts in bf16 are another
+ * kernel's (attn_prompt.cu). */
+#include "kernels/cuda/prompt.cuh"
 
 enum { THREADS = 128, WARPS = THREADS / WARP, CHUNK = 4 * PAGE, MOST_VALUES = 8 };
 
@@ -17,6 +18,7 @@ struct attn_call {
     float scale;
     float *partial; /* [T][Hq][chunks][Dv + 2]: a chunk's sums, weight and maximum; or NULL */
     int32_t chunks;
+    bool beside; /* prompts are left out: they have their own kernel */
 };
 
 /* ---- pages ----------------------------------------------------------------------------------- */
@@ -152,6 +154,7 @@ static __global__ void attend(struct attn_call a)
     const int64_t h = blockIdx.y, key_head = h / (a.q.dim[1] / a.k.dim[1]), Dv = a.o.dim[2];
     const int64_t end = (int64_t)a.rows.pos[b] + t - a.rows.start[b] + 1;
     struct running all, chunk;
+    if (a.beside && is_prompt(a.rows, b)) return;
     if (absent(a.rows, b)) {
         for (int64_t d = threadIdx.x; d < Dv && blockIdx.z == 0; d += THREADS)
             put(a.o, view_at(a.o, t, h, d), 0.0f);
@@ -183,7 +186,7 @@ static __global__ void join_chunks(struct attn_call a)
     const int64_t h = blockIdx.y, Dv = a.o.dim[2];
     const int64_t end = (int64_t)a.rows.pos[b] + t - a.rows.start[b] + 1;
     struct running all, chunk;
-    if (absent(a.rows, b)) return;
+    if (absent(a.rows, b) || (a.beside && is_prompt(a.rows, b))) return;
     start(&all);
     for (int64_t c = 0; c * CHUNK < end; c++) {
         const float *from = partial_of(a, t, h, c);
@@ -227,6 +230,9 @@ void cuda_attn(struct device *device, struct arena *scratch, const void *args)
         call.partial = take_partial(scratch, &call);
         launch(device, write_pages, dim3((unsigned)a->rows->T), THREADS, 0, call);
     }
+    call.beside = attn_prompt_fits(a);
+    if (call.beside) attn_prompt(device, a);
+    if (call.beside && must_be_prompts(a->rows)) return;
     const unsigned T = (unsigned)a->rows->T, Hq = (unsigned)a->q->dim[1];
     const dim3 grid(T, Hq, call.partial ? (unsigned)call.chunks : 1);
     launch(device, attend, grid, THREADS, sizeof(float) * (size_t)a->q->dim[2], call);

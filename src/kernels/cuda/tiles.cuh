@@ -1,0 +1,95 @@
+/* tiles.cuh: products of small matrices by a warp, and copies to shared memory that are awaited
+ * later: the instructions, each behind one function (tests/emulate has its own).
+ *
+ * mma m16n8k16: d[16 x 8] += a[16 x 16] b[16 x 8], bf16 operands, f32 sums. With g = lane / 4 and
+ * q = lane % 4 a lane holds
+ *
+ *     d   (g, 2q) (g, 2q+1) (g+8, 2q) (g+8, 2q+1)
+ *     a   pairs of columns 2q: (g, ..) (g+8, ..), columns 8 + 2q: (g, ..) (g+8, ..)
+ *     b   pairs of rows 2q, then 8 + 2q, of column g
+ *
+ * so what a lane holds of two d side by side is, rounded and packed, its part of an a. */
+#ifndef KERNELS_CUDA_TILES_CUH
+#define KERNELS_CUDA_TILES_CUH
+
+#include "kernels/cuda/launch.cuh"
+
+/* An address in shared memory. */
+#ifndef EMULATED_TILES
+typedef uint32_t shared_at;
+static __device__ inline shared_at shared_address(const void *p)
+{
+    return (shared_at)__cvta_generic_to_shared(p);
+}
+
+static __device__ inline void tile_multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                            uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
+                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Four matrices of 8 x 8: lanes 8i.. give where the rows of matrix i are, 16 bytes each, and a lane
+ * gets the pair 2q of row g of every one; turned: rows 2q and 2q+1 of column g. */
+static __device__ inline void tile_load(uint32_t (&r)[4], shared_at row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+static __device__ inline void tile_load_turned(uint32_t (&r)[4], shared_at row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+/* 16 bytes on their way to shared memory, or zeros when there are none. */
+static __device__ inline void copy_later(shared_at to, const void *from, bool there)
+{
+    const int bytes = there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+                 : "memory");
+}
+
+/* What was asked for since the last time is one group; copies_wait: until at most N groups of this
+ * thread are still on their way. */
+static __device__ inline void copies_end(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> static __device__ inline void copies_wait(void)
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* Rounded to nearest, x below y. */
+static __device__ inline uint32_t bf16_pair(float x, float y)
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+    return pair;
+}
+#endif
+
+static __device__ inline float low_value(uint32_t pair) { return __uint_as_float(pair << 16); }
+static __device__ inline float high_value(uint32_t pair)
+{
+    return __uint_as_float(pair & 0xffff0000u);
+}
+
+/* Two floats as three pairs of bf16 that add up to them: 24 bits. What is not finite stays in the
+ * first. */
+static __device__ inline void split_pair(float x, float y, uint32_t (&part)[3])
+{
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        part[i] = bf16_pair(x, y);
+        x -= low_value(part[i]);
+        y -= high_value(part[i]);
+    }
+}
+
+#endif
