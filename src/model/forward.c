@@ -89,6 +89,14 @@ static size_t product_bytes(const struct config *c, int64_t T, size_t width)
     return 6 * ((rows + 16) * width + experts * 16 * larger((size_t)c->D, (size_t)c->expert_width));
 }
 
+/* What a device beside the host notes about the blocks of prompts: at most 3 for every 32 rows more
+ * than the rows fill. */
+static size_t block_bytes(const struct config *c, const struct device *device, int64_t T)
+{
+    const size_t blocks = (size_t)(T / BLOCK + 3 * (T / (2 * BLOCK)) + 3);
+    return device->host ? 0 : blocks * (size_t)c->Hv * 3328;
+}
+
 /* Scratch of a kernel: a few rows and one head of a state for each thread, panels of weights, tiles
  * of the head. */
 static size_t kernel_bytes(const struct config *c, const struct device *device, int64_t T)
@@ -102,7 +110,8 @@ static size_t kernel_bytes(const struct config *c, const struct device *device, 
     const size_t log = 32 * 8 * (4 * (size_t)c->Dk + 2 * (size_t)c->Dv + 64);
     const size_t threads = (size_t)pool_threads(device->pool);
     const size_t thread = 2 * head + log + 192 * width + (1u << 20);
-    return threads * thread + attn_bytes(c, threads) + product_bytes(c, T, width) + (8u << 20);
+    return threads * thread + attn_bytes(c, threads) + product_bytes(c, T, width) +
+           block_bytes(c, device, T) + (8u << 20);
 }
 
 size_t forward_bytes(const struct config *c, const struct device *device, enum dtype compute,

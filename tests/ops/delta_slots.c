@@ -35,7 +35,17 @@ static const struct shape accurate[] = {
     BOTH_GATES(.Hk = 1, .R = 2, .Dk = 64, .Dv = 32, .slots = 16, .weight = DTYPE_BF16),
 };
 
+/* Heads as models have them, whose prompts some devices take by other kernels. */
+static const struct shape prompts[] = {
+    {.Hk = 2, .R = 2, .Dk = 128, .Dv = 128, .slots = 16, .act = DTYPE_BF16},
+    {.Hk = 1, .R = 3, .Dk = 64, .Dv = 48, .slots = 32, .act = DTYPE_BF16},
+    {.Hk = 1, .R = 1, .Dk = 96, .Dv = 192, .slots = 32, .act = DTYPE_BF16, .weight = DTYPE_BF16},
+    {.Hk = 2, .R = 1, .Dk = 192, .Dv = 16, .slots = 32, .act = DTYPE_BF16, .decay = DECAY_STRONG},
+    {.Hk = 1, .R = 2, .Dk = 128, .Dv = 32, .slots = 32, .act = DTYPE_BF16, .decay = DECAY_NONE},
+};
+
 static const struct law laws[] = {
+
     FORM_LAW(cuts, shapes, USUAL_EXTENT),
     FORM_LAW_EVERY_ISA("cuts of 200", cuts, thorough, FULL_EXTENT),
     FORM_LAW(sizes, small, {.tokens = 1100}),
@@ -45,5 +55,6 @@ static const struct law laws[] = {
     FORM_LAW(together, shapes, USUAL_EXTENT),
     FORM_LAW(empty, shapes, USUAL_EXTENT),
     {"reference", law_reference, &form, NULL, SHAPES(accurate), USUAL_EXTENT},
+    {"prompts", law_prompts, &form, NULL, SHAPES(prompts), {.tokens = 150}},
 };
 SUITE(delta_slots, .form = &form, LAWS(laws));

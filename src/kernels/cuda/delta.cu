@@ -16,6 +16,7 @@
  * a gate a channel the exponentials stand inside the products. Every sum has the same order however
  * many rows come at once, so cuts and drafts change no bits. */
 #include "kernels/cuda/delta_block.cuh"
+#include "kernels/cuda/delta_prompt.cuh"
 
 /* An absent sequence: its rows are 0. */
 static __device__ void clear_rows(const struct delta_call &a, const struct place &p)
@@ -79,6 +80,7 @@ static __global__ void __launch_bounds__(THREADS) delta(struct delta_call a)
     p.h = blockIdx.y, p.kh = p.h / (a.Hv / a.Hk);
     p.strip = blockIdx.x, p.column = (int32_t)blockIdx.x * STRIP;
     p.width = a.Dv - p.column < STRIP ? a.Dv - p.column : STRIP;
+    if (a.beside && is_prompt(a.rows, p.b)) return;
     const bool none = absent(a.rows, p.b), kept = a.slots.anchor != NULL;
     if (none) clear_rows(a, p);
     if (none && kept) return;
@@ -132,7 +134,6 @@ static int32_t stretch_of(const struct rows *rows)
 
 void cuda_delta(struct device *device, struct arena *scratch, const void *args)
 {
-    (void)scratch;
     const struct delta_args *a = (const struct delta_args *)args;
     struct delta_call call = {};
     call.q = view_of(a->q), call.k = view_of(a->k), call.v = view_of(a->v);
@@ -152,6 +153,10 @@ void cuda_delta(struct device *device, struct arena *scratch, const void *args)
                   "delta: slots of another shape");
     }
     call.stretch = stretch_of(a->rows);
+    if (delta_prompt_fits(call)) {
+        call.beside = true;
+        if (!delta_prompt(device, scratch, call) || must_be_prompts(a->rows)) return;
+    }
     (a->g->rank == 3 ? run<true> : run<false>)(device, call);
     if (a->slots) delta_append(device, call);
 }

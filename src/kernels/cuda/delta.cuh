@@ -10,6 +10,7 @@ struct delta_call {
     struct delta_slots slots; /* anchor NULL: dense */
     int32_t Hk, Hv, Dk, Dv, gates; /* gates: decays of a head, 1 or Dk */
     int32_t stretch; /* at most so many rows are looked at together */
+    bool beside;     /* prompts are left out: they have kernels of their own (delta_prompt.cu) */
 };
 
 /* A sequence's rows, and where its log stands: m entries, of which `overdue` are folded first. */

@@ -5,6 +5,7 @@
  *     plain    entries  m + i - 16 folds, what falls below 0 is in the anchor
  *     draft    entries  m + i, up to 31; G begins anew at entry 16 */
 #include "kernels/cuda/delta.cuh"
+#include "kernels/cuda/prompt.cuh"
 
 enum { THREADS = 256 };
 
@@ -41,7 +42,7 @@ static __device__ void append_G(const struct delta_call &a, const struct delta_r
 static __global__ void append(struct delta_call a)
 {
     const int32_t b = (int32_t)blockIdx.x;
-    if (absent(a.rows, b)) return;
+    if (absent(a.rows, b) || (a.beside && is_prompt(a.rows, b))) return;
     const struct delta_run r = delta_run_of(a, b);
     const int32_t all = r.m + r.n;
     const int32_t gone = a.rows.draft || all <= BLOCK ? 0 : (all - 1) / BLOCK * BLOCK;
