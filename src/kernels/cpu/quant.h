@@ -14,7 +14,7 @@
 
 /* Rows of weights of a product, blocks whose scales are converted at once, bytes that are asked for
  * early; rows of x from which on the panel is taken. */
-enum { QUANT_ROWS = 4, QUANT_SCALES = 16, QUANT_AHEAD = 2048, QUANT_FEW = 16 };
+enum { QUANT_ROWS = 4, QUANT_SCALES = 16, QUANT_AHEAD = 4096, QUANT_FEW = 16 };
 
 /* A row of x. Blocks are filled up with 0 to a multiple of QUANT_SCALES. For q4 the first halves of
  * four blocks stand before the second halves, as the low and high bits of 64 bytes of codes do:

@@ -2,9 +2,8 @@
  *
  * There is no product of signed bytes: |code| times x' with the code's sign is one, and no pair of
  * them leaves 16 bits (2 x 128 x 127). Codes of 4 bits are unsigned as they are. */
-#include <immintrin.h>
-
 #include "kernels/cpu/quant.h"
+#include "kernels/cpu/vec_avx2.h"
 
 static inline __m256i load32(const void *at) { return _mm256_loadu_si256(at); }
 
@@ -45,11 +44,9 @@ static inline __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, cons
     return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)), _mm256_loadu_ps(x + b));
 }
 
-/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. */
-static inline void ask(const uint8_t *at)
-{
-    _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T0);
-}
+/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. Inlined, since gcc 12 drops
+ * calls of what only prefetches. */
+VF_INLINE void ask(const uint8_t *at) { _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1); }
 
 static float row_q8(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
 {
