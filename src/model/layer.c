@@ -19,10 +19,18 @@ static struct tensor *mix_delta(struct pass *pass, const struct layer *l,
     return op_delta_mix(pass, w, &in, state ? &state->delta : NULL, state ? &state->conv : NULL);
 }
 
+/* What a half of the layer adds to the stream, taken before all that makes it. */
+static struct tensor *half(struct pass *pass, const struct linear *last, const struct tensor *h)
+{
+    return pass_tensor(pass, pass->compute, 2, (int64_t[]){h->dim[0], last->N});
+}
+
 static struct tensor *mix(struct pass *pass, const struct layer *l, struct layer_state *state,
                           struct tensor *h)
 {
-    struct tensor *packed = op_linear(pass, &l->in, h), *mixed;
+    struct tensor *y = half(pass, &l->out, h), *mixed;
+    const struct pass_mark mark = pass_mark(pass);
+    struct tensor *packed = op_linear(pass, &l->in, h);
     struct kv_pages *pages = state ? &state->kv : NULL;
     if (l->kind == LAYER_DELTA)
         mixed = mix_delta(pass, l, state, packed);
@@ -30,12 +38,18 @@ static struct tensor *mix(struct pass *pass, const struct layer *l, struct layer
         mixed = op_latent_mix(pass, &l->mla, packed, pages);
     else
         mixed = op_attn_mix(pass, &l->attn, packed, pages);
-    return op_linear(pass, &l->out, mixed);
+    op_linear_into(pass, &l->out, mixed, y);
+    pass_forget(pass, mark);
+    return y;
 }
 
 static struct tensor *dense(struct pass *pass, const struct layer *l, struct tensor *h)
 {
-    return op_linear(pass, &l->down, op_ffn_act(pass, op_linear(pass, &l->gate_up, h)));
+    struct tensor *y = half(pass, &l->down, h);
+    const struct pass_mark mark = pass_mark(pass);
+    op_linear_into(pass, &l->down, op_ffn_act(pass, op_linear(pass, &l->gate_up, h)), y);
+    pass_forget(pass, mark);
+    return y;
 }
 
 static struct tensor *ffn(struct pass *pass, const struct layer *l, struct tensor *h)

@@ -88,16 +88,24 @@ struct tensor *op_add_norm(struct pass *pass, struct tensor *x, struct tensor *d
     return a.y;
 }
 
-struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct tensor *x,
-                            enum dtype dtype)
+void op_linear_into(struct pass *pass, const struct linear *w, struct tensor *x, struct tensor *y)
 {
     SHAPE_CHECK(pass, x->rank == 2 && x->dim[1] == w->K,
                 "op_linear: x has %lld columns, the weight %lld", (long long)x->dim[1],
                 (long long)w->K);
-    struct linear_args a = {.x = x, .w = w, .fast = pass->fast};
-    a.y = pass_tensor(pass, dtype, 2, (int64_t[]){x->dim[0], w->N});
+    SHAPE_CHECK(pass, y->rank == 2 && y->dim[0] == x->dim[0] && y->dim[1] == w->N,
+                "op_linear: y has %lld columns, the weight %lld rows", (long long)y->dim[1],
+                (long long)w->N);
+    struct linear_args a = {.x = x, .w = w, .y = y, .fast = pass->fast};
     pass_run(pass, OP_LINEAR, &a, linear_learns(w));
-    return a.y;
+}
+
+struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct tensor *x,
+                            enum dtype dtype)
+{
+    struct tensor *y = pass_tensor(pass, dtype, 2, (int64_t[]){x->dim[0], w->N});
+    op_linear_into(pass, w, x, y);
+    return y;
 }
 
 struct tensor *op_linear(struct pass *pass, const struct linear *w, struct tensor *x)
@@ -142,6 +150,18 @@ struct tensor *op_linear_ce(struct pass *pass, const struct linear *w, struct te
     a.loss = pass_tensor(pass, dtype_wide(pass->compute), 1, (int64_t[]){x->dim[0]});
     pass_run(pass, OP_LINEAR_CE, &a, linear_learns(w));
     return a.loss;
+}
+
+struct pass_mark pass_mark(const struct pass *pass)
+{
+    return (struct pass_mark){arena_mark(pass->data), arena_mark(pass->meta)};
+}
+
+void pass_forget(struct pass *pass, struct pass_mark mark)
+{
+    if (pass->tape) return;
+    arena_release(pass->data, mark.data);
+    arena_release(pass->meta, mark.meta);
 }
 
 /* The outputs move out of the segment's memory, so that all of it can be given back. */

@@ -77,6 +77,8 @@ struct tensor *op_linear(struct pass *pass, const struct linear *w, struct tenso
 /* The same with the type of y chosen (logits are f32 whatever the activations are). */
 struct tensor *op_linear_as(struct pass *pass, const struct linear *w, struct tensor *x,
                             enum dtype dtype);
+/* The same into a tensor that was taken before x was made. */
+void op_linear_into(struct pass *pass, const struct linear *w, struct tensor *x, struct tensor *y);
 
 struct tensor *op_norm(struct pass *pass, const struct norm_weight *norm, struct tensor *x);
 /* a + sigmoid(s) b, s [T, 1]; without s: a + b. */
@@ -117,6 +119,13 @@ void op_top(struct pass *pass, struct tensor *logits, int64_t vocab, int32_t bes
 /* Loss of every row, [T]; targets in device memory, negative = ignored. */
 struct tensor *op_linear_ce(struct pass *pass, const struct linear *w, struct tensor *x,
                             const int32_t *targets, int64_t vocab);
+
+/* Gives back what was taken since the mark, unless a tape holds it. */
+struct pass_mark {
+    size_t data, meta;
+};
+struct pass_mark pass_mark(const struct pass *pass);
+void pass_forget(struct pass *pass, struct pass_mark mark);
 
 /* Runs `segment`, keeps its outputs (each like in[0] in shape and type) and gives all its other
  * memory back. Without a tape the outputs replace the inputs, whose memory they take. With one only
