@@ -46,7 +46,12 @@ static const struct axis axes[] = {
     AXIS(weight, DTYPE_Q8, DTYPE_Q4), AXIS(window, 0, 1), AXIS(regime, 0, 0, 1, 2, 3, 4),
     AXIS(option, 0, 1, 2, 4, 6)};
 static const struct shape lines[] = {{.T = 3, .K = 1024, .N = 70, .weight = DTYPE_Q8},
-                                     {.T = 1, .K = 3584, .N = 33, .weight = DTYPE_Q4}};
+                                     {.T = 1, .K = 3584, .N = 33, .weight = DTYPE_Q4},
+                                     /* chunks of four streams of unequal length */
+                                     {.T = 15, .K = 64, .N = 254, .weight = DTYPE_Q4},
+                                     {.T = 1, .K = 64, .N = 509, .weight = DTYPE_Q8},
+                                     {.T = 2, .K = 64, .N = 321, .weight = DTYPE_Q8},
+                                     {.T = 1, .K = 64, .N = 190, .weight = DTYPE_Q4}};
 static const struct shape bench[] = {{.T = 1, .K = 1024, .N = 65536, .weight = DTYPE_Q8},
                                      {.T = 1, .K = 1024, .N = 65536, .weight = DTYPE_Q4},
                                      {.T = 8, .K = 1024, .N = 65536, .weight = DTYPE_Q8}};

@@ -3,7 +3,8 @@
 
 #include "base/cpu.h"
 
-enum { COLUMNS = 64 }; /* of a share */
+/* Of a share; of what is made together, as streams side by side, each as far as a share goes. */
+enum { COLUMNS = 64, STREAMS = 4, CHUNK = STREAMS * COLUMNS };
 
 /* ---- x ------------------------------------------------------------------------------------------ */
 
@@ -76,10 +77,10 @@ static int32_t block_dot(const uint8_t *code, enum dtype dtype, int64_t b, const
     return sum;
 }
 
-void quant_dot_portable(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
+void quant_dot_portable(float *y, const void *const *row, int rows, enum dtype dtype,
                         int64_t blocks, const struct quant_x *x)
 {
-    for (int r = 0; r < QUANT_ROWS; r++) {
+    for (int r = 0; r < rows; r++) {
         const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
         float sum = 0;
         for (int64_t b = 0; b < blocks; b++) {
@@ -125,19 +126,29 @@ static void enter_rows(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Columns n .. n + columns - 1, at most QUANT_ROWS, of all rows. */
-static void make_columns(const struct job *job, const struct entered *e, int64_t n, int64_t columns)
+/* Columns n .. n + columns - 1, at most CHUNK, of all rows. Rows of weights take turns from STREAMS
+ * places: memory is read faster so than as one stream. */
+static void make_chunk(const struct job *job, const struct entered *e, int64_t n, int64_t columns)
 {
-    const void *row[QUANT_ROWS];
-    enum dtype dtype;
-    for (int64_t c = 0; c < QUANT_ROWS; c++)
-        row[c] = linear_weight_row(e->p.w, n + (c < columns ? c : columns - 1), &dtype);
-    for (int64_t r = 0; r < e->p.rows; r++) {
-        float out[QUANT_ROWS];
-        job->dot(out, row, e->dtype, e->blocks, &e->x[r]);
-        cpu_store_row((char *)e->p.y[r] + (n - e->p.y_first) * (int64_t)dtype_size(e->p.y_type),
-                      e->p.y_type, out, columns);
+    const int64_t apart = (columns + STREAMS - 1) / STREAMS;
+    float sum[QUANT_FEW][CHUNK];
+    for (int64_t i = 0; i < apart;) {
+        const void *row[QUANT_ROWS];
+        int64_t place[QUANT_ROWS];
+        enum dtype dtype;
+        int rows = 0;
+        for (; rows + STREAMS <= QUANT_ROWS && i < apart; i++)
+            for (int64_t c = i; c < columns; c += apart, rows++)
+                place[rows] = c, row[rows] = linear_weight_row(e->p.w, n + c, &dtype);
+        for (int64_t r = 0; r < e->p.rows; r++) {
+            float y[QUANT_ROWS];
+            job->dot(y, row, rows, e->dtype, e->blocks, &e->x[r]);
+            for (int j = 0; j < rows; j++) sum[r][place[j]] = y[j];
+        }
     }
+    for (int64_t r = 0; r < e->p.rows; r++)
+        cpu_store_row((char *)e->p.y[r] + (n - e->p.y_first) * (int64_t)dtype_size(e->p.y_type),
+                      e->p.y_type, sum[r], columns);
 }
 
 static void make_shares(void *context, int64_t begin, int64_t end, int thread)
@@ -145,13 +156,14 @@ static void make_shares(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     const struct entered *e = job->list;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) {
+    for (int64_t i = begin, next; i < end; i = next) {
         while (i >= e->first_share + shares(&e->p)) e++;
-        const int64_t at = (i - e->first_share) * COLUMNS, left = e->p.columns - at;
-        const int64_t columns = left < COLUMNS ? left : COLUMNS;
-        for (int64_t c = 0; c < columns; c += QUANT_ROWS)
-            make_columns(job, e, e->p.first + at + c,
-                         columns - c < QUANT_ROWS ? columns - c : QUANT_ROWS);
+        const int64_t last = e->first_share + shares(&e->p), at = (i - e->first_share) * COLUMNS;
+        next = i + CHUNK / COLUMNS;
+        if (next > end) next = end;
+        if (next > last) next = last;
+        const int64_t most = (next - i) * COLUMNS, left = e->p.columns - at;
+        make_chunk(job, e, e->p.first + at, left < most ? left : most);
     }
 }
 

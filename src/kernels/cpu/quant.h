@@ -12,9 +12,9 @@
 
 #include "kernels/cpu/linear.h"
 
-/* Rows of weights of a product, blocks whose scales are converted at once, bytes that are asked for
- * early; rows of x from which on the panel is taken. */
-enum { QUANT_ROWS = 4, QUANT_SCALES = 16, QUANT_AHEAD = 4096, QUANT_FEW = 16 };
+/* Most rows of weights of a product, blocks whose scales are converted at once, bytes that are asked
+ * for early; rows of x from which on the panel is taken. */
+enum { QUANT_ROWS = 16, QUANT_SCALES = 16, QUANT_AHEAD = 4096, QUANT_FEW = 16 };
 
 /* A row of x. Blocks are filled up with 0 to a multiple of QUANT_SCALES. For q4 the first halves of
  * four blocks stand before the second halves, as the low and high bits of 64 bytes of codes do:
@@ -28,8 +28,8 @@ struct quant_x {
     const float *sum;     /* [blocks] s_b sum x' */
 };
 
-/* The products of one row of x and QUANT_ROWS rows of weights, each of `blocks` blocks. */
-typedef void quant_dot(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
+/* The products of one row of x and some rows of weights, each of `blocks` blocks. */
+typedef void quant_dot(float *y, const void *const *row, int rows, enum dtype dtype,
                        int64_t blocks, const struct quant_x *x);
 quant_dot quant_dot_portable, quant_dot_avx2, quant_dot_vnni;
 

@@ -44,9 +44,12 @@ static inline __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, cons
     return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)), _mm256_loadu_ps(x + b));
 }
 
-/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. Inlined, since gcc 12 drops
- * calls of what only prefetches. */
-VF_INLINE void ask(const uint8_t *at) { _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1); }
+/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. Inlined, since gcc 12
+ * drops calls of what only prefetches. */
+VF_INLINE void ask(const uint8_t *at)
+{
+    _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1);
+}
 
 static float row_q8(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
 {
@@ -84,10 +87,10 @@ static float row_q4(const struct quant_row *w, int64_t blocks, const struct quan
     return sum8(sum);
 }
 
-void quant_dot_avx2(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
+void quant_dot_avx2(float *y, const void *const *row, int rows, enum dtype dtype,
                     int64_t blocks, const struct quant_x *x)
 {
-    for (int r = 0; r < QUANT_ROWS; r++) {
+    for (int r = 0; r < rows; r++) {
         const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
         y[r] = dtype == DTYPE_Q8 ? row_q8(&w, blocks, x) : row_q4(&w, blocks, x);
     }

@@ -4,7 +4,7 @@
  * that adds to a sum is in x->less, where the sum begins. The scales of 16 blocks are converted at
  * once and spread to the lanes of each register of codes (2 blocks of q8, 4 of q4).
  *
- * A row after another, as they lie in memory; what comes next is asked for. */
+ * A row after another; what follows each in memory is asked for. */
 #include "kernels/cpu/quant.h"
 #include "kernels/cpu/vec_avx512.h"
 
@@ -33,9 +33,12 @@ static inline __m512 load_f16(const uint8_t *at, int64_t left)
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
 }
 
-/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. Inlined, since gcc 12 drops
- * calls of what only prefetches. */
-VF_INLINE void ask(const uint8_t *at) { _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1); }
+/* The line that comes QUANT_AHEAD behind `at`: rows lie one after another. Inlined, since gcc 12
+ * drops calls of what only prefetches. */
+VF_INLINE void ask(const uint8_t *at)
+{
+    _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1);
+}
 
 static inline __m512 add_scaled(__m512 sum, __m512i dot, __m512i spread, __m512 scale)
 {
@@ -84,8 +87,8 @@ VF_INLINE void group_q4(__m512 sum[4], const struct quant_row *w, int64_t b, int
     }
 }
 
-static float row_dot(const struct quant_row *w, enum dtype dtype, int64_t blocks,
-                     const struct quant_x *x)
+VF_INLINE float row_dot(const struct quant_row *w, enum dtype dtype, int64_t blocks,
+                        const struct quant_x *x)
 {
     __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
                      _mm512_setzero_ps()};
@@ -103,11 +106,20 @@ static float row_dot(const struct quant_row *w, enum dtype dtype, int64_t blocks
                                               _mm512_add_ps(sum[2], sum[3])));
 }
 
-void quant_dot_vnni(float y[QUANT_ROWS], const void *const row[QUANT_ROWS], enum dtype dtype,
-                    int64_t blocks, const struct quant_x *x)
+VF_INLINE void rows_dot(float *y, const void *const *row, int rows, const enum dtype dtype,
+                        int64_t blocks, const struct quant_x *x)
 {
-    for (int r = 0; r < QUANT_ROWS; r++) {
+    for (int r = 0; r < rows; r++) {
         const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
         y[r] = row_dot(&w, dtype, blocks, x);
     }
+}
+
+void quant_dot_vnni(float *y, const void *const *row, int rows, enum dtype dtype,
+                    int64_t blocks, const struct quant_x *x)
+{
+    if (dtype == DTYPE_Q8)
+        rows_dot(y, row, rows, DTYPE_Q8, blocks, x);
+    else
+        rows_dot(y, row, rows, DTYPE_Q4, blocks, x);
 }
