@@ -71,6 +71,12 @@ static struct tensor *delta_parts(struct pass *pass, const struct delta_weight *
     return as_rows(pass, n.y);
 }
 
+/* Decode and verify: a few rows of each sequence, on slots. What a fused slot is for. */
+static bool few_rows(const struct rows *rows)
+{
+    return rows->draft || rows->T <= rows->B || rows->T <= BLOCK;
+}
+
 struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
                             const struct delta_in *in, struct delta_slots *delta,
                             struct conv_slots *tail)
@@ -82,7 +88,7 @@ struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
                 "op_delta_mix: columns");
     SHAPE_CHECK(pass, (delta == NULL) == (tail == NULL), "op_delta_mix: both states or none");
     SHAPE_CHECK(pass, !pass->tape || !delta, "with a tape, state never goes through a slot");
-    if (pass->tape || !pass->device->forward[OP_DELTA_MIX])
+    if (pass->tape || !pass->device->forward[OP_DELTA_MIX] || !delta || !few_rows(pass->rows))
         return delta_parts(pass, w, in, delta, tail);
     struct delta_mix_args a = {
         .qkv = in->qkv, .z = in->z, .b = in->b, .a = in->a, .conv = w->conv, .A_log = w->A_log,

@@ -97,6 +97,24 @@ template <typename T> static T __shfl_xor_sync(unsigned, T value, int step)
     return other;
 }
 
+template <typename T> static T __shfl_sync(unsigned, T value, int lane)
+{
+    uint64_t *slot = emulated_slots();
+    T other;
+    memcpy(slot + 8 * emulated->lane, &value, sizeof value);
+    emulated_wait(true);
+    memcpy(&other, slot + 8 * lane, sizeof other);
+    emulated_wait(true);
+    return other;
+}
+
+/* A copy is not there before the wait: each thread keeps its own until then. */
+#define ASYNC_EMULATED
+void async_copy(void *shared, const void *from);
+void async_copy_4(void *shared, const void *from);
+void async_wait(void);
+
+static inline void __threadfence(void) {}
 static inline unsigned atomicAdd(unsigned *at, unsigned n)
 {
     const unsigned old = *at;

@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "harness/trial.h"
 
-enum { FORM_FIELDS = 6, FORM_STATES = 6, FORM_SLOTS = 4, FORM_LEGS = 8, FORM_ROOM = 1152 };
+enum { FORM_FIELDS = 6, FORM_STATES = 10, FORM_SLOTS = 4, FORM_LEGS = 8, FORM_ROOM = 1152 };
 
 struct machine;
 
@@ -50,9 +50,10 @@ struct machine {
     struct delta_slots delta;
     struct conv_slots conv;
     struct kv_pages pages;
-    struct tensor held[2]; /* a form's own: a weight, dense states */
+    struct tensor held[4]; /* a form's own: weights, dense states */
     union {
         struct delta_args delta;
+        struct delta_mix_args mix;
         struct conv_args conv;
         struct attn_args attn;
     } args;

@@ -1,55 +1,93 @@
 /* conv.cu: the short causal convolution over every channel, then SiLU. Truth: kernels/ref/conv.c.
  *
- * A thread takes a row and a channel. What lies before the call's rows comes from the ring, or dense
- * from tail_in. A row's input goes into the ring by a second kernel, after all have read: in a long
- * call it takes the place of a row that others still need. */
-#include "kernels/cuda/launch.cuh"
+ * Few rows a sequence: a thread takes 4 channels and walks down sequences with their taps in
+ * registers; a row enters the ring when it has been used. Many rows: a thread takes a row and a
+ * channel, and rows enter the ring by a second kernel, after all have read: in a long call they take
+ * the places of rows that others still need. What lies before the call's rows comes from the ring,
+ * or dense from tail_in. Either way an output is one chain over its inputs. */
+#include "kernels/cuda/conv.cuh"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, FEW = 16, TAPS = 4, WALKS = 64 };
 
-struct conv_call {
-    struct view x, w, tail_in, y, tail_out;
-    struct rows rows;
-    struct conv_slots slots; /* x NULL: dense */
-    bool plain;
-};
+/* ---- few rows a sequence --------------------------------------------------------------------- */
 
-static __device__ inline int64_t ring_at(const struct conv_slots &s, int32_t slot, int64_t position,
-                                         int64_t c)
+/* Input i of sequence b in channels c..c+3, of which n there are. */
+static __device__ float4 inputs(const struct conv_call &a, int32_t b, int64_t i, int64_t c, int32_t n)
 {
-    return ((int64_t)slot * s.ring + position % s.ring) * s.C + c;
+    const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (i >= 0) {
+        const float4 x =
+            load_four(a.x.data, a.x.dtype, (a.rows.start[b] + i) * a.x.stride[0] + c, n);
+        if (!a.slots.x) return x;
+        return float4{rounded(a.slots.dtype, x.x), rounded(a.slots.dtype, x.y),
+                      rounded(a.slots.dtype, x.z), rounded(a.slots.dtype, x.w)};
+    }
+    if (!a.slots.x)
+        return a.tail_in.data
+                   ? load_four(a.tail_in.data, a.tail_in.dtype,
+                               view_at(a.tail_in, b, a.w.dim[1] - 1 + i, c), n)
+                   : none;
+    const int64_t position = a.rows.pos[b] + i;
+    if (position < 0) return none;
+    return load_four(a.slots.x, a.slots.dtype, ring_at(a.slots, a.rows.slot[b], position, c), n);
 }
 
-/* Input i of sequence b, counted from its first row of the call; may be negative. */
-static __device__ float input(const struct conv_call &a, int32_t b, int64_t i, int64_t c)
+static __device__ inline float tap(const float4 &w, int64_t j)
 {
-    if (i >= 0) {
-        const float x = get(a.x, (a.rows.start[b] + i) * a.x.stride[0] + c);
-        return a.slots.x ? rounded(a.slots.dtype, x) : x;
-    }
-    if (a.slots.x) {
-        const int64_t position = a.rows.pos[b] + i;
-        if (position < 0) return 0.0f;
-        return load(a.slots.x, a.slots.dtype, ring_at(a.slots, a.rows.slot[b], position, c));
-    }
-    if (!a.tail_in.data) return 0.0f;
-    return get(a.tail_in, view_at(a.tail_in, b, a.w.dim[1] - 1 + i, c));
+    return j == 0 ? w.x : j == 1 ? w.y : j == 2 ? w.z : w.w;
+}
+
+static __device__ inline void put_four(void *to, enum dtype type, int64_t at, const float4 &x,
+                                       int32_t n)
+{
+    const float e[4] = {x.x, x.y, x.z, x.w};
+    if (n >= 4)
+        store_four(to, type, at, x);
+    else
+        for (int32_t i = 0; i < n; i++) store(to, type, at + i, e[i]);
 }
 
 /* pre = sum_j w[c, j] x[t-(W-1)+j, c], j ascending;  y = silu(pre), or pre */
+static __global__ void walk(struct conv_call a)
+{
+    const int64_t c = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x), W = a.w.dim[1];
+    const int32_t n = a.x.dim[1] - c < 4 ? (int32_t)(a.x.dim[1] - c) : 4;
+    float4 w[4];
+    if (n <= 0) return;
+    for (int e = 0; e < 4; e++)
+        w[e] = load_four(a.w.data, a.w.dtype, (c + e) * a.w.stride[0], e < n ? (int32_t)W : 0);
+    for (int32_t b = (int32_t)blockIdx.y; b < a.rows.B; b += (int32_t)gridDim.y) {
+        const int64_t first = a.rows.start[b], rows = a.rows.start[b + 1] - first;
+        const bool none = absent(a.rows, b);
+        for (int64_t i = 0; i < rows; i++) {
+            float4 sum = {0.0f, 0.0f, 0.0f, 0.0f}, x = sum;
+#pragma unroll
+            for (int64_t j = 0; j < TAPS; j++) {
+                if (none || j >= W) continue;
+                x = inputs(a, b, i - (W - 1) + j, c, n);
+                sum.x = fmaf(tap(w[0], j), x.x, sum.x), sum.y = fmaf(tap(w[1], j), x.y, sum.y);
+                sum.z = fmaf(tap(w[2], j), x.z, sum.z), sum.w = fmaf(tap(w[3], j), x.w, sum.w);
+            }
+            if (!none && a.slots.x)
+                put_four(a.slots.x, a.slots.dtype,
+                         ring_at(a.slots, a.rows.slot[b], a.rows.pos[b] + i, c), x, n);
+            if (!a.plain)
+                sum = float4{act_of(ACT_SILU, sum.x), act_of(ACT_SILU, sum.y),
+                             act_of(ACT_SILU, sum.z), act_of(ACT_SILU, sum.w)};
+            put_four(a.y.data, a.y.dtype, (first + i) * a.y.stride[0] + c, sum, n);
+        }
+    }
+}
+
+/* ---- many rows ------------------------------------------------------------------------------- */
+
 static __global__ void conv(struct conv_call a)
 {
     const int64_t t = blockIdx.x, c = (int64_t)blockIdx.y * THREADS + threadIdx.x;
     const int32_t b = sequence_of(a.rows, (int32_t)t);
-    const int64_t W = a.w.dim[1], i = t - a.rows.start[b];
     if (c >= a.x.dim[1]) return;
-    float sum = 0.0f;
-    if (!absent(a.rows, b)) {
-        for (int64_t j = 0; j < W; j++)
-            sum = fmaf(get(a.w, c * a.w.stride[0] + j), input(a, b, i - (W - 1) + j, c), sum);
-        if (!a.plain) sum = act_of(ACT_SILU, sum);
-    }
-    put(a.y, t * a.y.stride[0] + c, sum);
+    put(a.y, t * a.y.stride[0] + c,
+        absent(a.rows, b) ? 0.0f : conv_output(a, b, t - a.rows.start[b], c));
 }
 
 /* The last rows of each sequence enter the ring. */
@@ -58,10 +96,10 @@ static __global__ void keep(struct conv_call a)
     const int64_t t = blockIdx.x, c = (int64_t)blockIdx.y * THREADS + threadIdx.x;
     const int32_t b = sequence_of(a.rows, (int32_t)t);
     const int64_t i = t - a.rows.start[b], n = a.rows.start[b + 1] - a.rows.start[b];
-    if (c >= a.x.dim[1] || absent(a.rows, b) || n - i > a.slots.ring) return;
-    store(a.slots.x, a.slots.dtype, ring_at(a.slots, a.rows.slot[b], a.rows.pos[b] + i, c),
-          get(a.x, t * a.x.stride[0] + c));
+    if (c < a.x.dim[1] && !absent(a.rows, b) && n - i <= a.slots.ring) conv_keep(a, b, i, c);
 }
+
+/* ---- the call -------------------------------------------------------------------------------- */
 
 /* tail_out[b, j] = input n - (W-1) + j; it may be tail_in: a thread has read what it writes. */
 static __global__ void tails(struct conv_call a)
@@ -71,7 +109,7 @@ static __global__ void tails(struct conv_call a)
     const int64_t n = absent(a.rows, b) ? 0 : a.rows.start[b + 1] - a.rows.start[b];
     if (c >= a.x.dim[1]) return;
     for (int64_t j = 0; j < W - 1; j++)
-        put(a.tail_out, view_at(a.tail_out, b, j, c), input(a, b, n - (W - 1) + j, c));
+        put(a.tail_out, view_at(a.tail_out, b, j, c), conv_input(a, b, n - (W - 1) + j, c));
 }
 
 void cuda_conv(struct device *device, struct arena *scratch, const void *args)
@@ -83,9 +121,15 @@ void cuda_conv(struct device *device, struct arena *scratch, const void *args)
     GDN_CHECK(!a->slots || (a->rows->slot && !a->tail_in && !a->tail_out),
               "conv: slots stand for the tails");
     if (a->slots) call.slots = *a->slots;
+    const int32_t B = a->rows->B;
     const unsigned columns = blocks_for(a->x->dim[1], THREADS);
     const dim3 rows((unsigned)a->x->dim[0], columns);
-    launch(device, conv, rows, THREADS, 0, call);
-    if (a->slots) launch(device, keep, rows, THREADS, 0, call);
-    if (a->tail_out) launch(device, tails, dim3((unsigned)a->rows->B, columns), THREADS, 0, call);
+    if (a->x->dim[0] <= (int64_t)FEW * B && a->w->dim[1] <= TAPS) {
+        const dim3 walks(blocks_for(a->x->dim[1], 4 * THREADS), (unsigned)(B < WALKS ? B : WALKS));
+        launch(device, walk, walks, THREADS, 0, call);
+    } else {
+        launch(device, conv, rows, THREADS, 0, call);
+        if (a->slots) launch(device, keep, rows, THREADS, 0, call);
+    }
+    if (a->tail_out) launch(device, tails, dim3((unsigned)B, columns), THREADS, 0, call);
 }

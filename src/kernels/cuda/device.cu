@@ -11,13 +11,22 @@ extern "C" {
 #include "base/memory.h"
 }
 
+enum { ARRIVALS = 1 << 16 }; /* more sequences than a launch can have */
+
 struct own {
     cudaStream_t stream;
+    unsigned *arrivals;
 };
 
 static struct own *own_of(struct device *device) { return (struct own *)device->own; }
 
 cudaStream_t cuda_stream(struct device *device) { return own_of(device)->stream; }
+
+unsigned *cuda_arrivals(struct device *device, int64_t n)
+{
+    GDN_CHECK(n <= ARRIVALS, "cuda: %lld counters", (long long)n);
+    return own_of(device)->arrivals;
+}
 
 bool cuda_good(struct device *device, cudaError_t error, const char *what)
 {
@@ -260,6 +269,7 @@ static void fill_kernels(struct device *device)
     device->forward[OP_GATE] = cuda_gate;
     device->forward[OP_L2NORM] = cuda_l2norm;
     device->forward[OP_DELTA] = cuda_delta;
+    device->forward[OP_DELTA_MIX] = cuda_delta_mix;
     device->forward[OP_NORM] = cuda_norm;
     device->forward[OP_GATED_NORM] = cuda_gated_norm;
     device->forward[OP_ROPE] = cuda_rope;
@@ -301,11 +311,15 @@ enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
     device->own = own;
     fill_memory(device);
     fill_kernels(device);
-    return GDN_OK;
+    own->arrivals = (unsigned *)cuda_take(device, ARRIVALS * sizeof *own->arrivals);
+    if (own->arrivals) return GDN_OK;
+    cuda_close(device);
+    return error_set(err, GDN_ERR_MEMORY, "device cuda: no memory for counters");
 }
 
 void cuda_close(struct device *device)
 {
+    cuda_give(device, own_of(device)->arrivals);
     cudaStreamDestroy(own_of(device)->stream);
     mem_give(device->own);
 }

@@ -20,6 +20,8 @@ enum { WARP = 32 };
 /* ---- launches -------------------------------------------------------------------------------- */
 
 cudaStream_t cuda_stream(struct device *device);
+/* At least n counters in device memory, 0 between launches: who counts up sets back. */
+unsigned *cuda_arrivals(struct device *device, int64_t n);
 /* Notes a failure of the runtime: the first one is the device's status. */
 bool cuda_good(struct device *device, cudaError_t error, const char *what);
 

@@ -1,7 +1,7 @@
 /* rows.cu: what has one formula an element: embed, glu, join, gate, rope. Truth: kernels/ref.
  *
  * A block takes a row and 1024 of its columns. */
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/gate.cuh"
 
 enum { THREADS = 256, COLUMNS = 4 * THREADS };
 
@@ -66,10 +66,6 @@ void cuda_join(struct device *device, struct arena *scratch, const void *args)
 
 /* ---- gate ------------------------------------------------------------------------------------ */
 
-struct gate_constants {
-    float beta_scale, lower_bound;
-};
-
 /* u = a + dt_bias;  g = -e^A softplus(u), or lower_bound sigmoid(e^A u);  beta = scale sigmoid(b) */
 static __global__ void gate(struct view a, struct view b, struct view A_log, struct view dt_bias,
                             struct view g, struct view beta, struct gate_constants c)
@@ -79,10 +75,7 @@ static __global__ void gate(struct view a, struct view b, struct view A_log, str
     {
         const int64_t h = i / channels, d = i % channels;
         const float u = get(a, view_at(a, t, h, d)) + get(dt_bias, view_at(dt_bias, h, d, 0));
-        const float A = expf(get(A_log, h));
-        const float softplus = u > 20.0f ? u : log1pf(expf(u));
-        const float decay = c.lower_bound == 0.0f ? -A * softplus : c.lower_bound * sigmoid(A * u);
-        put(g, view_at(g, t, h, d), decay);
+        put(g, view_at(g, t, h, d), gate_decay(u, get(A_log, h), c));
         if (d == 0)
             put(beta, view_at(beta, t, h, 0), c.beta_scale * sigmoid(get(b, view_at(b, t, h, 0))));
     }
