@@ -57,6 +57,7 @@ struct gdn_options {
     size_t size;         /* sizeof(struct gdn_options): set by gdn_options_default */
     const char *device;  /* "cpu"; "ref": every sum in double, slow; "cuda" */
     int threads;         /* 0: all cores this process may use */
+    uint32_t without;    /* instruction sets that are left alone, bits of enum gdn_isa (ops.h) */
     enum gdn_type compute; /* of activations: GDN_F32 or GDN_BF16; GDN_F64 on "ref" only */
     enum gdn_type state; /* of the recurrent state: GDN_F32 or GDN_BF16 */
     bool fast;           /* false: exact, a row's bits depend on the tokens before it only. true:

@@ -116,7 +116,7 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
         m->engine_options.mtp = &m->mtp;
     }
     const char *device = m->options.device ? m->options.device : "cpu";
-    m->device = device_open(device, m->options.threads, ~0u, err);
+    m->device = device_open(device, m->options.threads, ~m->options.without, err);
     if (!m->device) return err->status;
     TRY(check_device(m, err));
     const struct weights_watch watch = {m->options.progress, m->options.progress_context};

@@ -229,16 +229,22 @@ static enum gdn_status open_model(struct job *job, const char *path, struct gdn_
     return draw_ids(job, err);
 }
 
+static uint32_t isa_of(const struct bench_settings *s)
+{
+    return cpu_flags() & ~setup_without(&s->setup);
+}
+
 static enum gdn_status bench_model(struct job *job, const char *path, struct gdn_error *err)
 {
     struct bench_report *r = &job->report;
+    const uint32_t isa = isa_of(job->settings);
     TRY(open_model(job, path, err));
     r->peak = peak_bytes();
-    TRY(roofs_measure(r->threads, job->info.token_bytes, &r->machine, err));
+    TRY(roofs_measure(isa, r->threads, job->info.token_bytes, &r->machine, err));
     peak_reset(); /* what the roof took is not the model's */
     TRY(measure_all(job, err));
     if (peak_bytes() > r->peak) r->peak = peak_bytes();
-    TRY(roofs_measure(r->threads, job->info.token_bytes, &r->machine, err));
+    TRY(roofs_measure(isa, r->threads, job->info.token_bytes, &r->machine, err));
     struct bytes out = {0};
     bench_print(r, (enum bench_format)job->settings->format, job->settings->profile, &out);
     return output_bytes(&out, err);
@@ -253,7 +259,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     r->mode = s->setup.fast ? "fast" : "exact";
     r->compute = s->setup.compute == GDN_BF16 ? "bf16"
                : s->setup.compute == GDN_F64  ? "f64" : "f32";
-    r->instructions = roof_of(cpu_flags())->name;
+    r->instructions = roof_of(isa_of(s))->name;
     r->threads = s->setup.threads ? (int)s->setup.threads : cpu_count();
     r->repeats = (int)s->rounds;
     name_processor(r->processor, sizeof r->processor);

@@ -45,7 +45,6 @@ static bool measure(struct pool *pool, struct measuring *m, int threads, struct 
 {
     if (m) m->memory = mem_take_array((size_t)threads, m->share);
     if (!pool || !m || !m->memory) return false;
-    m->roof = roof_of(cpu_flags());
     pool_run(pool, threads, 1, touch, m);
     for (int i = 0; i < ROUNDS; i++) {
         double begin = clock_seconds(), flops = 0;
@@ -62,15 +61,17 @@ static bool measure(struct pool *pool, struct measuring *m, int threads, struct 
     return true;
 }
 
-enum gdn_status roofs_measure(int threads, double bytes, struct machine_roofs *found,
+enum gdn_status roofs_measure(uint32_t isa, int threads, double bytes, struct machine_roofs *found,
                               struct gdn_error *err)
 {
     struct pool *pool = pool_open(threads);
     struct measuring *m = mem_take(sizeof *m);
     const double share = bytes / threads;
-    if (m)
+    if (m) {
+        m->roof = roof_of(isa);
         m->share = share > MOST_SHARE    ? MOST_SHARE
                    : share < LEAST_SHARE ? LEAST_SHARE : (size_t)share / 64 * 64;
+    }
     const bool good = measure(pool, m, threads, found);
     mem_give(m);
     pool_close(pool);

@@ -5,6 +5,7 @@
 #include "base/numbers.h"
 #include "cli/progress.h"
 #include "cli/resolve.h"
+#include "gdn/ops.h"
 
 static const char *const devices[] = {"cpu", "ref", "cuda"};
 enum { DEVICE_CPU, DEVICE_REF, MB = 1000000 };
@@ -25,6 +26,8 @@ void setup_options(struct options *o, struct setup *s)
     options_choice(o, "--device", &s->device, "cpu|ref|cuda", "cpu",
                    "where it runs; ref sums in double and is slow");
     options_integer(o, "--threads", &s->threads, 0, 1024, "0, all cores", "threads to use");
+    options_choice(o, "--cpumask", &s->cpumask, "all|avx512|avx2|portable", "all",
+                   "the most of a processor that is used");
     options_choice(o, "--compute", &s->compute, "f32|bf16|f64", "f32",
                    "type of activations; f64 on ref only");
     options_choice(o, "--state-dtype", &s->state, "f32|bf16", "f32, or bf16 if GDN_STATE_BF16=1",
@@ -64,6 +67,14 @@ static void tell(void *context, int64_t done, int64_t all)
     progress_tell(context, "loading", done / MB, all / MB, "MB");
 }
 
+uint32_t setup_without(const struct setup *s)
+{
+    static const uint32_t kept[] = {
+        GDN_ISA_ALL, GDN_ISA_AVX2 | GDN_ISA_AVX512 | GDN_ISA_AVX512_BF16 | GDN_ISA_AVX512_VNNI,
+        GDN_ISA_AVX2, 0};
+    return ~kept[s->cpumask];
+}
+
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err)
 {
@@ -78,6 +89,7 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     gdn_options_from_env(&options);
     options.device = devices[s->device];
     options.threads = (int)s->threads;
+    options.without = setup_without(s);
     options.compute = (enum gdn_type)s->compute;
     if (s->state >= 0) options.state = (enum gdn_type)s->state;
     options.quant = (enum gdn_quant)s->quant;

@@ -7,6 +7,7 @@
 
 struct setup {
     int device, compute, state, quant; /* words of their option; -1: not given */
+    int cpumask; /* setup_without */
     bool exact, fast;
     bool fit; /* without --ctx the context is what fits into memory */
     const char *models; /* --models; NULL: not given */
@@ -24,6 +25,9 @@ void setup_context_option(struct options *o, struct setup *s);
 
 /* "--draft" and "--draft-depth", for commands that answer. */
 void setup_draft_options(struct options *o, struct setup *s);
+
+/* The instruction sets that --cpumask takes away, bits of enum gdn_isa. */
+uint32_t setup_without(const struct setup *s);
 
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
                             gdn_model **model, struct gdn_error *err);

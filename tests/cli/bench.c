@@ -26,6 +26,15 @@ static void rows(void **state)
     assert_int_equal(count("the rest"), 2);
 }
 
+/* The line of the machine names the instructions that were used. */
+static void masks(void **state)
+{
+    (void)state;
+    went_well(gdn("bench", TINY, "-p", "5", "-n", "1", "-r", "1", "--cpumask", "portable"));
+    assert_int_equal(count("(portable): reads"), 1);
+    refused(2, gdn("bench", TINY, "--cpumask", "sse"), "--cpumask");
+}
+
 static void shapes(void **state)
 {
     (void)state;
@@ -49,6 +58,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows),
+        cmocka_unit_test(masks),
         cmocka_unit_test(shapes),
         cmocka_unit_test(refusals),
     };
