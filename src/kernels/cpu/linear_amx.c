@@ -5,8 +5,8 @@
  * products, k ascending from 0, whichever of the three forms makes it: sums that wait in memory are
  * as exact as in a tile, and columns do not meet.
  *
- *     up to 1 tile of x     4 groups of 16 rows of W stream by side by side, each through all of K
- *     up to 4 tiles         a group streams by, for 4 tiles at once
+ *     up to 1 tile of x     a group of 16 rows of W after another streams by, each through all of K
+ *     up to 4 tiles         the same, for 4 tiles at once
  *     more                  a panel of 64 rows of W by some 200 k in L1, x from L2, sums in L2
  *
  * Weights that tiles cannot read go to the vector product: a list is cut where the type changes. */
@@ -42,6 +42,29 @@ static inline int64_t strips_of(const struct product *p)
     return (p->columns + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
 }
 
+/* Weights to come, asked for line by line while others are at work. */
+struct errand {
+    const char *at;
+    int64_t lines; /* at a time */
+};
+
+/* The rows of columns n.., in so many times. */
+static struct errand errand_to(const struct tiled *d, int64_t n, int64_t columns, int64_t times)
+{
+    enum dtype type;
+    if (n >= d->p->first + d->p->columns) return (struct errand){0};
+    const char *at = linear_weight_row(d->p->w, n, &type);
+    const int64_t K = d->p->w->K;
+    const int64_t row = dtype_quantised(type) ? quant_row_bytes(type, K)
+                                              : K * (int64_t)dtype_size(type);
+    return (struct errand){at, (columns * row / 64 + times - 1) / times};
+}
+
+TILE_INLINE void errand_on(struct errand *e)
+{
+    for (int64_t i = 0; i < e->lines; i++, e->at += 64) __builtin_prefetch(e->at, 0, 2);
+}
+
 /* ---- tile products ------------------------------------------------------------------------------ */
 
 /* C tiles 0..3 += W x over some steps, GROUPS groups of W and one tile of x. A tile 5, 6, 7, 5. */
@@ -58,20 +81,16 @@ TILE_INLINE void dp_groups(const struct tiles_of_w *w, const char *x, int64_t st
     }
 }
 
-/* The same, with the groups that come next asked for, line by line as they lie in memory. */
-TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t steps)
+/* C tile 0 = W x over all steps, a group of W and one tile of x; the group that comes next is asked for
+ * as it lies in memory, `lines` at a step. */
+TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t steps,
+                           struct errand *next)
 {
-    enum { LINE = 64 };
+    tile_zero(0);
     for (int64_t s = 0; s < steps; s++, x += TILE_SIZE) {
+        errand_on(next);
         tile_load(4, x, TILE_BYTES);
-        for (int g = 0; g < GROUPS; g++)
-            for (int i = 0; i < TILE_SIZE; i += LINE)
-                __builtin_prefetch(w[g].at + (GROUPS * steps + s) * TILE_SIZE + i, 0, 2);
-        const size_t at = (size_t)s;
-        tile_load(5, w[0].at + at * w[0].step, w[0].stride), tile_dp(0, 5, 4);
-        tile_load(6, w[1].at + at * w[1].step, w[1].stride), tile_dp(1, 6, 4);
-        tile_load(7, w[2].at + at * w[2].step, w[2].stride), tile_dp(2, 7, 4);
-        tile_load(5, w[3].at + at * w[3].step, w[3].stride), tile_dp(3, 5, 4);
+        tile_load(5, w->at + (size_t)s * w->step, w->stride), tile_dp(0, 5, 4);
     }
 }
 
@@ -126,22 +145,19 @@ static void leave(const struct tiled *d, int64_t unit, const char *sums, size_t 
                columns < TILE_ROWS ? columns : TILE_ROWS);
 }
 
-/* One tile of x, a strip of W at a time. */
+/* One tile of x, a group of W after another: what a thread reads is one stretch of memory, the first
+ * group of which it asks for at once, and nothing behind it. */
 static void run_streams(const struct tiled *d, int64_t n, int64_t columns, char *room, char *sums)
 {
-    for (int64_t c = 0; c < columns; c += STRIP_COLUMNS) {
-        struct tiles_of_w w[GROUPS];
-        for (int64_t g = 0; g < GROUPS; g++) {
-            const int64_t at = c + g * TILE_ROWS;
-            char *own = room + g * d->steps * TILE_SIZE;
-            w[g] = at < columns ? group_tiles(d, n + at, columns - at, own) : w[0];
-        }
-        sums_zero();
-        dp_stream(w, d->x, d->steps);
-        sums_store(sums);
-        for (int64_t g = 0; g < GROUPS && c + g * TILE_ROWS < columns; g++)
-            leave(d, 0, sums + g * TILE_SIZE, TILE_SIZE, n + c + g * TILE_ROWS,
-                  columns - c - g * TILE_ROWS);
+    struct errand next = errand_to(d, n, TILE_ROWS, 1);
+    errand_on(&next);
+    for (int64_t c = 0; c < columns; c += TILE_ROWS) {
+        const struct tiles_of_w w = group_tiles(d, n + c, columns - c, room);
+        next = (struct errand){0};
+        if (c + TILE_ROWS < columns) next = errand_to(d, n + c + TILE_ROWS, TILE_ROWS, d->steps);
+        dp_stream(&w, d->x, d->steps, &next);
+        tile_store(0, sums, TILE_BYTES);
+        leave(d, 0, sums, TILE_SIZE, n + c, columns - c);
     }
 }
 
@@ -160,26 +176,6 @@ static void run_groups(const struct tiled *d, int64_t n, int64_t columns, char *
 }
 
 /* ---- many rows ---------------------------------------------------------------------------------- */
-
-/* The weights of the strips that follow, asked for line by line while these are at work. */
-struct errand {
-    const char *at;
-    int64_t lines; /* at a time */
-};
-
-static struct errand errand_to(const struct tiled *d, int64_t n, int64_t columns, int64_t times)
-{
-    enum dtype type;
-    if (n >= d->p->first + d->p->columns) return (struct errand){0};
-    const char *at = linear_weight_row(d->p->w, n, &type);
-    const int64_t bytes = columns * d->p->w->K * (int64_t)dtype_size(type);
-    return (struct errand){at, (bytes / 64 + times - 1) / times};
-}
-
-TILE_INLINE void errand_on(struct errand *e)
-{
-    for (int64_t i = 0; i < e->lines; i++, e->at += 64) __builtin_prefetch(e->at, 0, 2);
-}
 
 /* One strip, steps first.. of K, all tiles of x. Sums: [tile][GROUPS][TILE_SIZE]. */
 static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t first, int64_t steps,

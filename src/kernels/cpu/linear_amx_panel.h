@@ -22,23 +22,27 @@ static inline bool panel_takes(enum dtype type)
     return type == DTYPE_BF16 || dtype_quantised(type);
 }
 
-/* Block b of a quantised row (tensor/quant.h). No value is below the normal numbers, so that what the
- * conversion does there does not matter. */
-static inline __m512i panel_block(const struct quant_row *row, enum dtype type, int64_t b)
+/* Up to 16 f16 as f32. */
+TILE_INLINE void panel_f16(float to[16], const uint8_t *from, int64_t count)
 {
-    const __m512 scale = _mm512_set1_ps(quant_f16(row->scale, b));
+    const __mmask16 some = (__mmask16)(count >= 16 ? 0xffffu : (1u << count) - 1);
+    _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(some, from)));
+}
+
+/* A block of codes (tensor/quant.h). No value is below the normal numbers, so that what the conversion
+ * does there does not matter. */
+TILE_INLINE __m512i panel_block(const uint8_t *code, const enum dtype type, __m512 scale,
+                                __m512 minimum)
+{
     __m512 low, high;
     if (type == DTYPE_Q8) {
-        const __m256i code = _mm256_loadu_si256((const __m256i *)(row->code + 32 * b));
-        const __m512i wide = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(code));
-        const __m512i rest = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(code, 1));
+        const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)code));
+        const __m512i rest = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(code + 16)));
         low = _mm512_mul_ps(_mm512_cvtepi32_ps(wide), scale);
         high = _mm512_mul_ps(_mm512_cvtepi32_ps(rest), scale);
     } else {
-        const __m512 minimum = _mm512_set1_ps(quant_f16(row->minimum, b));
-        const __m128i code = _mm_loadu_si128((const __m128i *)(row->code + 16 * b));
-        const __m512i wide = _mm512_cvtepu8_epi32(code), four = _mm512_set1_epi32(15);
-        low = _mm512_cvtepi32_ps(_mm512_and_si512(wide, four));
+        const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)code));
+        low = _mm512_cvtepi32_ps(_mm512_and_si512(wide, _mm512_set1_epi32(15)));
         high = _mm512_cvtepi32_ps(_mm512_srli_epi32(wide, 4));
         low = _mm512_fmadd_ps(low, scale, minimum);
         high = _mm512_fmadd_ps(high, scale, minimum);
@@ -46,21 +50,50 @@ static inline __m512i panel_block(const struct quant_row *row, enum dtype type, 
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
+/* Which of the 32 elements of a step there are. */
+TILE_INLINE __mmask32 panel_some(int64_t K, int64_t step)
+{
+    const int64_t left = K - step * TILE_K;
+    return left >= TILE_K ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
+}
+
+/* Bytes that are asked for ahead of where a quantised row is read. */
+enum { PANEL_AHEAD = 4096 };
+
+TILE_INLINE void panel_quantised(char *to, size_t step, const enum dtype type, const void *row,
+                                 int64_t K, int64_t first, int64_t steps)
+{
+    enum { SCALES = 16 };
+    const struct quant_row blocks = quant_row_at(row, type, K);
+    const int64_t bytes = type == DTYPE_Q8 ? 32 : 16;
+    float scale[SCALES], minimum[SCALES] = {0};
+    for (int64_t s = 0; s < steps; s++, to += step) {
+        const int64_t b = first + s, i = s % SCALES;
+        const uint8_t *code = blocks.code + b * bytes;
+        if (i == 0) {
+            panel_f16(scale, blocks.scale + 2 * b, steps - s);
+            if (type == DTYPE_Q4) panel_f16(minimum, blocks.minimum + 2 * b, steps - s);
+        }
+        if (b * bytes % 64 == 0) __builtin_prefetch(code + PANEL_AHEAD, 0, 2);
+        __m512i x = panel_block(code, type, _mm512_set1_ps(scale[i]), _mm512_set1_ps(minimum[i]));
+        if ((b + 1) * TILE_K > K) x = _mm512_maskz_mov_epi16(panel_some(K, b), x);
+        _mm512_storeu_si512(to, x);
+    }
+}
+
 /* Steps first .. first + steps - 1 of a row: 64 bytes each, `step` bytes apart; from K on 0. */
 static inline void panel_row_tiles(char *to, size_t step, enum dtype type, const void *row,
                                    int64_t K, int64_t first, int64_t steps)
 {
     const uint16_t *half = row;
-    const bool quantised = dtype_quantised(type);
-    const struct quant_row blocks = quant_row_at(row, type, K);
     GDN_CHECK(panel_takes(type), "tiles of %s", dtype_name(type));
-    for (int64_t s = first; s < first + steps; s++, to += step) {
-        const int64_t left = K - s * TILE_K;
-        const __mmask32 some = left >= TILE_K ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
-        const __m512i x = quantised ? _mm512_maskz_mov_epi16(some, panel_block(&blocks, type, s))
-                                    : _mm512_maskz_loadu_epi16(some, half + s * TILE_K);
-        _mm512_storeu_si512(to, x);
-    }
+    if (type == DTYPE_Q8)
+        panel_quantised(to, step, DTYPE_Q8, row, K, first, steps);
+    else if (type == DTYPE_Q4)
+        panel_quantised(to, step, DTYPE_Q4, row, K, first, steps);
+    else
+        for (int64_t s = first; s < first + steps; s++, to += step)
+            _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(panel_some(K, s), half + s * TILE_K));
 }
 
 /* Rows n .. n + rows - 1, the rest of the 16 is 0. */
