@@ -88,7 +88,8 @@ static int64_t pages_of(const struct rows *rows, int b)
 static int64_t pieces_of(const struct job *job, int b)
 {
     const int64_t n = job->a->rows->start[b + 1] - job->a->rows->start[b];
-    return ((n < PAGE ? n : PAGE) * job->group + ATTN_COLUMNS - 1) / ATTN_COLUMNS;
+    const int64_t most = job->form->columns;
+    return ((n < PAGE ? n : PAGE) * job->group + most - 1) / most;
 }
 
 /* Block i of the call; false: it has no columns. The pages of a sequence are taken from both ends
@@ -107,10 +108,11 @@ static bool find_item(const struct job *job, int64_t i, struct item *item)
     item->page = begin / PAGE + turn;
     const int64_t from = turn ? item->page * PAGE : begin;
     const int64_t to = (item->page + 1) * PAGE < end ? (item->page + 1) * PAGE : end;
-    const int64_t first = piece * ATTN_COLUMNS, left = (to - from) * job->group - first;
+    const int64_t most = job->form->columns;
+    const int64_t first = piece * most, left = (to - from) * job->group - first;
     item->block = (struct attn_block){
         .args = a, .row = rows->start[b] + from - begin, .h = i / pieces % Hkv, .first = first,
-        .columns = (int)(left < ATTN_COLUMNS ? left : ATTN_COLUMNS), .group = job->group,
+        .columns = (int)(left < most ? left : most), .group = job->group,
         .place = (int)(from % PAGE), .acc_step = job->acc_step};
     return left > 0;
 }
@@ -120,7 +122,8 @@ static struct attn_page find_page(const struct item *item, int64_t page)
     const struct attn_args *a = item->block.args;
     const struct kv_pages *p = a->pages;
     const int64_t h = item->block.h;
-    struct attn_page at = {.last = page == item->page};
+    struct attn_page at = {.number = page, .last = page == item->page};
+    at.ends = at.last || (page + 1) % ATTN_SPAN_PAGES == 0;
     at.keys = at.last ? attn_seen(&item->block, item->block.columns - 1) : PAGE;
     if (p) {
         const int64_t size = (int64_t)dtype_size(p->dtype);
@@ -150,19 +153,18 @@ static struct attn_sums sums_at(const struct job *job, char *memory)
 static void fold_span(const struct job *job, const struct item *item, int64_t span,
                       const struct attn_sums *sums)
 {
-    enum { SPAN_PAGES = ATTN_SPAN / PAGE };
     const int columns = attn_columns(item->block.columns);
     for (int c = 0; c < columns; c++) sums->top[c] = -INFINITY, sums->weight[c] = 0.0f;
     memset(sums->acc, 0, (size_t)columns * (size_t)job->acc_step * sizeof *sums->acc);
-    struct attn_page page, next = find_page(item, span * SPAN_PAGES);
-    for (int64_t n = span * SPAN_PAGES; n < (span + 1) * SPAN_PAGES && n <= item->page; n++) {
+    struct attn_page page, next = find_page(item, span * ATTN_SPAN_PAGES);
+    do {
         page = next;
         if (!page.last) {
-            next = find_page(item, n + 1);
+            next = find_page(item, page.number + 1);
             page.next_k = next.k, page.next_v = next.v;
         }
         job->form->fold(&item->block, sums, &page);
-    }
+    } while (!page.ends);
 }
 
 static int64_t spans_of(const struct item *item) { return item->page * PAGE / ATTN_SPAN + 1; }
@@ -239,7 +241,7 @@ static void measure(struct job *job)
         if (end > furthest) furthest = end;
         job->items += pages * job->a->k->dim[1] * pieces_of(job, b);
     }
-    job->columns = attn_columns((int)(most < ATTN_COLUMNS ? most : ATTN_COLUMNS));
+    job->columns = attn_columns((int)(most < job->form->columns ? most : job->form->columns));
     job->spans = (furthest + ATTN_SPAN - 1) / ATTN_SPAN;
     /* An odd number of cache lines: rows of acc do not meet in the same sets. */
     job->acc_step = attn_wide(job->a->v->dim[2]) + 16;

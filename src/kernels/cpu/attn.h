@@ -16,12 +16,14 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { ATTN_COLUMNS = 128, ATTN_SPAN = 8 * PAGE };
+enum { ATTN_SPAN_PAGES = 8, ATTN_SPAN = ATTN_SPAN_PAGES * PAGE };
 
 struct attn_page {
     const char *k, *v;       /* of the page's first position */
     int64_t k_step, v_step;  /* bytes from one position to the next */
     const char *next_k, *next_v; /* of the page to come: to be called in time; NULL: none */
+    int64_t number;          /* of the sequence's pages */
+    bool ends;               /* no page of its span follows for this block */
     int keys;                /* positions to read: 64, or what the block's last token sees */
     bool last;               /* of the block's: its tokens see as many keys as attn_seen says */
 };
@@ -70,6 +72,7 @@ static inline int attn_columns(int n) { return (n + 15) / 16 * 16; }
 
 /* One way to do the work of a thread. */
 struct attn_form {
+    int columns; /* of a block at most */
     size_t (*bytes)(const struct attn_args *a, int columns);
     void (*enter)(const struct attn_block *b); /* brings the queries to b->work */
     void (*fold)(const struct attn_block *b, const struct attn_sums *sums,
