@@ -7,7 +7,7 @@
  *
  *     up to 1 tile of x     a group of 16 rows of W after another streams by, each through all of K
  *     up to 4 tiles         the same, for 4 tiles at once
- *     more                  a panel of 64 rows of W by some 200 k in L1, x from L2, sums in L2
+ *     more                  a panel of 32 rows of W by 256 k in L1, squares of 2 by 2 tiles
  *
  * Weights that tiles cannot read go to the vector product: a list is cut where the type changes. */
 #include "kernels/cpu/linear_amx_rows.h"
@@ -15,8 +15,10 @@
 enum {
     GROUPS = 4, /* of 16 columns: a strip */
     STRIP_COLUMNS = GROUPS * TILE_ROWS,
-    PART_STEPS = 8, /* of a panel: two thirds of L1 */
-    STRIPS = 2      /* that share a part of x while it is in L2 */
+    BAND = 2, /* of the groups of a panel .. */
+    BAND_COLUMNS = BAND * TILE_ROWS,
+    PART_STEPS = 8, /* .. and its steps: a third of L1 */
+    LEAST_BANDS = 2, MOST_BANDS = 8 /* that share a part of x while it is in L2 */
 };
 
 /* A product as its x was packed: [tile][step][TILE_SIZE]. */
@@ -67,17 +69,15 @@ TILE_INLINE void errand_on(struct errand *e)
 
 /* ---- tile products ------------------------------------------------------------------------------ */
 
-/* C tiles 0..3 += W x over some steps, GROUPS groups of W and one tile of x. A tile 5, 6, 7, 5. */
-TILE_INLINE void dp_groups(const struct tiles_of_w *w, const char *x, int64_t steps)
+/* C tiles 0..3 += W x over some steps: a band of W, [step][BAND], by two tiles of x, `tile` bytes
+ * apart. */
+TILE_INLINE void dp_square(const char *w, const char *x, size_t tile, int64_t steps, struct errand *e)
 {
-    size_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
-    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE) {
-        tile_load(4, x, TILE_BYTES);
-        tile_load(5, w[0].at + a0, w[0].stride), tile_dp(0, 5, 4);
-        tile_load(6, w[1].at + a1, w[1].stride), tile_dp(1, 6, 4);
-        tile_load(7, w[2].at + a2, w[2].stride), tile_dp(2, 7, 4);
-        tile_load(5, w[3].at + a3, w[3].stride), tile_dp(3, 5, 4);
-        a0 += w[0].step, a1 += w[1].step, a2 += w[2].step, a3 += w[3].step;
+    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE, w += BAND * TILE_SIZE) {
+        tile_load(4, x, TILE_BYTES), tile_load(6, w, TILE_BYTES), tile_dp(0, 6, 4);
+        errand_on(e);
+        tile_load(7, w + TILE_SIZE, TILE_BYTES), tile_dp(1, 7, 4);
+        tile_load(5, x + tile, TILE_BYTES), tile_dp(2, 6, 5), tile_dp(3, 7, 5);
     }
 }
 
@@ -177,52 +177,83 @@ static void run_groups(const struct tiled *d, int64_t n, int64_t columns, char *
 
 /* ---- many rows ---------------------------------------------------------------------------------- */
 
-/* One strip, steps first.. of K, all tiles of x. Sums: [tile][GROUPS][TILE_SIZE]. */
+/* A tile of x has met all of K: its unit leaves, if it was the last of it. sums: of tile 0. */
+static void leave_band(const struct tiled *d, int64_t t, const char *sums, int64_t n, int64_t columns)
+{
+    const struct product *p = d->p;
+    const int64_t unit = t / d->parts, first = unit * UNIT_ROWS, left = p->rows - first;
+    if (t >= d->tiles || (t + 1 < d->tiles && (t + 1) % d->parts != 0)) return;
+    sums += unit * d->parts * BAND * TILE_SIZE;
+    if (columns >= BAND_COLUMNS && d->parts == 1 && p->y_type == DTYPE_BF16) {
+        leave_wide(sums, left < UNIT_ROWS ? left : UNIT_ROWS, p->y + first,
+                   (size_t)(n - p->y_first) * sizeof(uint16_t));
+        return;
+    }
+    for (int64_t g = 0; g * TILE_ROWS < columns; g++)
+        leave(d, unit, sums + g * TILE_SIZE, BAND * TILE_SIZE, n + g * TILE_ROWS,
+              columns - g * TILE_ROWS);
+}
+
+/* One band, steps first.. of K, all tiles of x. Sums: [tile][BAND][TILE_SIZE]. */
 static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t first, int64_t steps,
                      char *panel, char *sums, struct errand *errand)
 {
-    struct tiles_of_w w[GROUPS];
-    for (int64_t g = 0; g < GROUPS; g++) {
+    const size_t tile = (size_t)d->steps * TILE_SIZE, square = BAND * BAND * TILE_SIZE;
+    for (int64_t g = 0; g < BAND; g++) {
         const int64_t left = columns - g * TILE_ROWS;
-        w[g] = (struct tiles_of_w){panel + g * TILE_SIZE, GROUPS * TILE_SIZE, TILE_BYTES};
-        panel_tiles(panel + g * TILE_SIZE, w[g].step, d->p->w, n + g * TILE_ROWS,
+        panel_tiles(panel + g * TILE_SIZE, BAND * TILE_SIZE, d->p->w, n + g * TILE_ROWS,
                     left < 0 ? 0 : left < TILE_ROWS ? left : TILE_ROWS, first, steps);
     }
-    for (int64_t t = 0; t < d->tiles; t++, sums += GROUPS * TILE_SIZE) {
-        const char *x = d->x + (t * d->steps + first) * TILE_SIZE;
-        errand_on(errand);
+    for (int64_t t = 0; t < d->tiles; t += 2) {
+        char *own = sums + (size_t)(t / 2) * square;
         if (first == 0)
             sums_zero();
         else
-            sums_load(sums);
-        dp_groups(w, x, steps);
-        sums_store(sums);
-        if (first + steps < d->steps || (t + 1 < d->tiles && (t + 1) % d->parts != 0)) continue;
-        const int64_t unit = t / d->parts;
-        const char *of = sums - (t - unit * d->parts) * GROUPS * TILE_SIZE;
-        for (int64_t g = 0; g * TILE_ROWS < columns; g++)
-            leave(d, unit, of + g * TILE_SIZE, GROUPS * TILE_SIZE, n + g * TILE_ROWS,
-                  columns - g * TILE_ROWS);
+            sums_load(own);
+        dp_square(panel, d->x + (t * d->steps + first) * TILE_SIZE, tile, steps, errand);
+        sums_store(own);
+        if (first + steps < d->steps) continue;
+        leave_band(d, t, sums, n, columns);
+        leave_band(d, t + 1, sums, n, columns);
     }
 }
 
-static void run_strips(const struct tiled *d, int64_t n, int64_t columns, char *panel, char *sums)
+/* A pair of tiles more than fits is made where their number is odd, and left. */
+static int64_t tiles_in_pairs(const struct tiled *d) { return (d->tiles + 1) / 2 * 2; }
+static int64_t band_sums(const struct tiled *d) { return tiles_in_pairs(d) * BAND * TILE_SIZE; }
+
+/* How many bands take turns with a part of x: where all of x stays in L2, few, and their sums too. */
+static int64_t bands_of(const struct tiled *d)
+{
+    enum { X_STAYS = 1 << 20, SUMS_STAY = 1 << 19 };
+    if (d->tiles * d->steps * TILE_SIZE <= X_STAYS) return LEAST_BANDS;
+    const int64_t bands = SUMS_STAY / band_sums(d);
+    return bands < LEAST_BANDS ? LEAST_BANDS : bands < MOST_BANDS ? bands : MOST_BANDS;
+}
+
+static void run_bands(const struct tiled *d, int64_t n, int64_t columns, char *panel, char *sums)
 {
     const int64_t parts = (d->steps + PART_STEPS - 1) / PART_STEPS;
-    const int64_t all = STRIPS * STRIP_COLUMNS, strip_sums = d->tiles * GROUPS * TILE_SIZE;
+    const int64_t all = bands_of(d) * BAND_COLUMNS;
     for (int64_t begin = 0; begin < columns; begin += all) {
         const int64_t end = begin + all < columns ? begin + all : columns;
-        struct errand errand = errand_to(d, n + end, all, parts * STRIPS * d->tiles);
+        struct errand errand = errand_to(d, n + end, all,
+                                         d->steps * bands_of(d) * tiles_in_pairs(d) / 2);
         for (int64_t i = 0; i < parts; i++) {
             const int64_t first = d->steps * i / parts, steps = d->steps * (i + 1) / parts - first;
-            for (int64_t c = begin; c < end; c += STRIP_COLUMNS)
-                run_part(d, n + c, end - c < STRIP_COLUMNS ? end - c : STRIP_COLUMNS, first, steps,
-                         panel, sums + (c - begin) / STRIP_COLUMNS * strip_sums, &errand);
+            for (int64_t c = begin; c < end; c += BAND_COLUMNS)
+                run_part(d, n + c, end - c < BAND_COLUMNS ? end - c : BAND_COLUMNS, first, steps,
+                         panel, sums + (c - begin) / BAND_COLUMNS * band_sums(d), &errand);
         }
     }
 }
 
 /* ---- a call ------------------------------------------------------------------------------------- */
+
+static int64_t panel_bytes(const struct tiled *d)
+{
+    return TILE_SIZE * (d->tiles > GROUPS ? BAND * PART_STEPS : GROUPS * d->steps);
+}
 
 static void tiled_run(void *context, int64_t begin, int64_t end, int thread)
 {
@@ -236,9 +267,9 @@ static void tiled_run(void *context, int64_t begin, int64_t end, int thread)
         const int64_t from = (strip - d->first_strip) * STRIP_COLUMNS, all = d->p->columns;
         const int64_t to = (next - d->first_strip) * STRIP_COLUMNS;
         const int64_t n = d->p->first + from, columns = (to < all ? to : all) - from;
-        char *sums = panel + GROUPS * TILE_SIZE * (d->tiles > GROUPS ? PART_STEPS : d->steps);
-        (d->tiles == 1 ? run_streams : d->tiles <= GROUPS ? run_groups : run_strips)(d, n, columns,
-                                                                                     panel, sums);
+        char *sums = panel + panel_bytes(d);
+        (d->tiles == 1 ? run_streams : d->tiles <= GROUPS ? run_groups : run_bands)(d, n, columns,
+                                                                                    panel, sums);
         strip = next;
     }
     tile_close();
@@ -275,9 +306,8 @@ static bool run_tiled(struct device *device, struct arena *scratch, const struct
         d->tiles = (p->rows * d->parts + TILE_ROWS - 1) / TILE_ROWS;
         units += units_of(p), strips += strips_of(p);
         const bool many = d->tiles > GROUPS;
-        const int64_t room = many || d->tiles == 1 ? d->tiles : GROUPS;
-        const int64_t panel = many ? PART_STEPS : d->steps;
-        const int64_t work = GROUPS * TILE_SIZE * (panel + (many ? STRIPS * d->tiles : 1));
+        const int64_t room = many ? tiles_in_pairs(d) : d->tiles == 1 ? 1 : GROUPS;
+        const int64_t work = panel_bytes(d) + (many ? bands_of(d) * band_sums(d) : GROUPS * TILE_SIZE);
         d->x = arena_take(scratch, (size_t)(room * d->steps * TILE_SIZE));
         bytes = work > bytes ? work : bytes;
     }

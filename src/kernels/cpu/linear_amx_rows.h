@@ -72,6 +72,37 @@ static inline void enter_unit(char *to, size_t tile, enum dtype type, const void
     }
 }
 
+/* Two bf16 a dword, x in the lower half: nearest, ties to even; what is below the normal numbers is 0,
+ * as in sums of tiles. */
+TILE_INLINE __m512i round_pair(__m512 x, __m512 y)
+{
+    const __m512i interleave =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(interleave, (__m512i)_mm512_cvtne2ps_pbh(y, x));
+}
+
+/* Columns of a row leave: rounded as round_pair does where y is bf16. */
+TILE_INLINE void leave_row(enum dtype type, void *y, int64_t columns, __m512 sum)
+{
+    if (type == DTYPE_BF16)
+        _mm512_mask_storeu_epi16(y, (__mmask32)0xffff >> (UNIT_ROWS - columns),
+                                 _mm512_castsi256_si512((__m256i)_mm512_cvtneps_pbh(sum)));
+    else
+        row_put(type, y, 0, columns, sum);
+}
+
+/* 32 columns of W for the rows of a unit of bf16, to rows of bf16: two C tiles, one behind the other. */
+static inline void leave_wide(const char *sums, int64_t rows, void *const *y, size_t at)
+{
+    _Alignas(64) __m512i pair[UNIT_ROWS];
+    __m512i turned[UNIT_ROWS];
+    for (int i = 0; i < UNIT_ROWS; i++, sums += 2 * TILE_BYTES)
+        pair[i] = round_pair(_mm512_load_ps(sums), _mm512_load_ps(sums + TILE_BYTES));
+    turn16(turned, pair, TILE_BYTES);
+    for (int64_t r = 0; r < rows; r++) _mm512_storeu_si512((char *)y[r] + at, turned[r]);
+}
+
 /* 16 columns of W (`columns` of them real) for the rows of a unit: sums[t] is a C tile [16 n][16] of
  * its t-th tile, `tile` bytes apart; y[r] + at is where row r's go. */
 static inline void leave_unit(const char *sums, size_t tile, int parts, int64_t rows, void *const *y,
@@ -90,7 +121,7 @@ static inline void leave_unit(const char *sums, size_t tile, int parts, int64_t 
             const __m512 low = _mm512_load_ps(flat[r * parts + 2]);
             sum = _mm512_add_ps(sum, _mm512_add_ps(_mm512_load_ps(flat[r * parts + 1]), low));
         }
-        row_put(type, (char *)y[r] + at, 0, columns, sum);
+        leave_row(type, (char *)y[r] + at, columns, sum);
     }
 }
 
