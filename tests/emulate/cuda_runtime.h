@@ -13,6 +13,7 @@
 #include <cstring>
 #include <functional>
 
+#define EMULATED
 #define CUDART_VERSION 0
 #define __global__
 #define __device__
@@ -115,16 +116,22 @@ void async_copy_4(void *shared, const void *from);
 void async_wait(void);
 
 static inline void __threadfence(void) {}
-static inline unsigned atomicAdd(unsigned *at, unsigned n)
+
+static inline unsigned __reduce_add_sync(unsigned lanes, unsigned n)
 {
-    const unsigned old = *at;
+    for (int step = 16; step > 0; step /= 2) n += __shfl_xor_sync(lanes, n, step);
+    return n;
+}
+
+template <typename T> static T atomicAdd(T *at, T n)
+{
+    const T old = *at;
     *at += n;
     return old;
 }
 
 void emulated_mma(float d[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                   uint32_t b1);
-#define MMA_BF16(d, a0, a1, a2, a3, b0, b1) emulated_mma(d, a0, a1, a2, a3, b0, b1)
 
 /* The instructions of kernels/cuda/tiles.cuh. Copies arrive when they are waited for and no sooner. */
 #define EMULATED_TILES
@@ -141,6 +148,10 @@ static inline void tile_load_turned(uint32_t (&r)[4], shared_at row)
     emulated_matrices(r, row, true);
 }
 void copy_later(shared_at to, const void *from, bool there);
+static inline void copy_common(shared_at to, const void *from, bool there)
+{
+    copy_later(to, from, there);
+}
 void copies_end(void);
 void emulated_arrive(unsigned groups);
 template <int N> static inline void copies_wait(void) { emulated_arrive(N); }
@@ -159,12 +170,22 @@ enum cudaMemcpyKind {
 };
 enum { cudaHostAllocDefault, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal,
        cudaFuncAttributeMaxDynamicSharedMemorySize, cudaDevAttrComputeCapabilityMajor,
-       cudaDevAttrComputeCapabilityMinor };
+       cudaDevAttrComputeCapabilityMinor, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+       cudaLaunchAttributeProgrammaticStreamSerialization };
+
+typedef struct {
+    int id;
+    struct {
+        int programmaticStreamSerializationAllowed;
+    } val;
+} cudaLaunchAttribute;
 
 typedef struct {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;
     cudaStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
 } cudaLaunchConfig_t;
 
 void emulated_do(const std::function<void()> &work); /* now, or noted by a capture */
@@ -213,9 +234,9 @@ static inline cudaError_t cudaGetDeviceCount(int *count)
     *count = 1;
     return cudaSuccess;
 }
-static inline cudaError_t cudaDeviceGetAttribute(int *value, int, int)
+static inline cudaError_t cudaDeviceGetAttribute(int *value, int which, int)
 {
-    *value = 9;
+    *value = which == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 227 << 10 : 9;
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free, size_t *all);

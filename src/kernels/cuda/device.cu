@@ -16,6 +16,8 @@ enum { ARRIVALS = 1 << 16 }; /* more sequences than a launch can have */
 struct own {
     cudaStream_t stream;
     unsigned *arrivals;
+    bool overlaps;
+    size_t shared;
 };
 
 static struct own *own_of(struct device *device) { return (struct own *)device->own; }
@@ -27,6 +29,9 @@ unsigned *cuda_arrivals(struct device *device, int64_t n)
     GDN_CHECK(n <= ARRIVALS, "cuda: %lld counters", (long long)n);
     return own_of(device)->arrivals;
 }
+bool cuda_overlaps(struct device *device) { return own_of(device)->overlaps; }
+
+size_t cuda_shared(struct device *device) { return own_of(device)->shared; }
 
 bool cuda_good(struct device *device, cudaError_t error, const char *what)
 {
@@ -279,9 +284,9 @@ static void fill_kernels(struct device *device)
     device->forward[OP_JOIN] = cuda_join;
 }
 
-static enum gdn_status find_gpu(struct gdn_error *err)
+static enum gdn_status find_gpu(struct own *own, struct gdn_error *err)
 {
-    int count = 0, major = 0, minor = 0;
+    int count = 0, major = 0, minor = 0, shared = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver)
         return error_set(err, GDN_ERR_UNSUPPORTED, "device cuda: found no NVIDIA driver, or one "
@@ -294,14 +299,19 @@ static enum gdn_status find_gpu(struct gdn_error *err)
     if (major < 8)
         return error_set(err, GDN_ERR_UNSUPPORTED, "device cuda: found a GPU of compute "
                          "capability %d.%d, need 8.0 or later", major, minor);
+    cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+    own->overlaps = major >= 9;
+    own->shared = (size_t)shared;
     return GDN_OK;
 }
 
 enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
 {
-    TRY(find_gpu(err));
+    struct own found = {};
+    TRY(find_gpu(&found, err));
     struct own *own = (struct own *)mem_take(sizeof *own);
     if (!own) return error_set(err, GDN_ERR_MEMORY, "no memory for a device");
+    *own = found;
     const cudaError_t error = cudaStreamCreateWithFlags(&own->stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) {
         mem_give(own);

@@ -74,6 +74,8 @@ static __device__ inline float dot(const struct matrix &w, int64_t row, const vo
 static __global__ void enter(const struct expert *table, const int32_t *ids, struct view x,
                              int64_t best, int64_t I, float *h)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t visit = blockIdx.x, i = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP;
     const struct expert &e = table[ids[visit]];
     if (i >= I) return;
@@ -88,6 +90,8 @@ static __global__ void enter(const struct expert *table, const int32_t *ids, str
 static __global__ void leave(const struct expert *table, const int32_t *ids, struct view weight,
                              int64_t best, int64_t I, const float *h, struct view y)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x, k = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP;
     float sum = 0.0f;
     if (k >= y.dim[1]) return;
@@ -113,8 +117,8 @@ void cuda_experts(struct device *device, struct arena *scratch, const void *args
     if (!h || !table) return;
     const struct expert *read = table;
     const float *made = h;
-    launch(device, enter, dim3((unsigned)(T * best), blocks_for(I, WARPS)), WARPS * WARP, 0, read,
+    launch_early(device, enter, dim3((unsigned)(T * best), blocks_for(I, WARPS)), WARPS * WARP, 0, read,
            a->ids, view_of(a->x), best, I, h);
-    launch(device, leave, dim3((unsigned)T, blocks_for(a->y->dim[1], WARPS)), WARPS * WARP, 0, read,
+    launch_early(device, leave, dim3((unsigned)T, blocks_for(a->y->dim[1], WARPS)), WARPS * WARP, 0, read,
            a->ids, view_of(a->weight), best, I, made, view_of(a->y));
 }

@@ -8,6 +8,8 @@ enum { WARPS = 4, THREADS = WARPS * WARP };
 
 static __global__ void straight(struct view x, struct view w, struct view y)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x, h = blockIdx.z, lane = threadIdx.x % WARP;
     const int64_t n = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP;
     if (n >= y.dim[2]) return;
@@ -20,6 +22,8 @@ static __global__ void straight(struct view x, struct view w, struct view y)
 
 static __global__ void turned(struct view x, struct view w, struct view y)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x, h = blockIdx.z, n = (int64_t)blockIdx.y * THREADS + threadIdx.x;
     if (n >= y.dim[2]) return;
     float sum = 0.0f;
@@ -34,9 +38,9 @@ void cuda_head_linear(struct device *device, struct arena *scratch, const void *
     const struct head_linear_args *a = (const struct head_linear_args *)args;
     const unsigned T = (unsigned)a->x->dim[0], H = (unsigned)a->x->dim[1];
     if (a->turned)
-        launch(device, turned, dim3(T, blocks_for(a->y->dim[2], THREADS), H), THREADS, 0,
+        launch_early(device, turned, dim3(T, blocks_for(a->y->dim[2], THREADS), H), THREADS, 0,
                view_of(a->x), view_of(a->w), view_of(a->y));
     else
-        launch(device, straight, dim3(T, blocks_for(a->y->dim[2], WARPS), H), THREADS, 0,
+        launch_early(device, straight, dim3(T, blocks_for(a->y->dim[2], WARPS), H), THREADS, 0,
                view_of(a->x), view_of(a->w), view_of(a->y));
 }

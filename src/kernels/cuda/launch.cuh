@@ -22,6 +22,10 @@ enum { WARP = 32 };
 cudaStream_t cuda_stream(struct device *device);
 /* At least n counters in device memory, 0 between launches: who counts up sets back. */
 unsigned *cuda_arrivals(struct device *device, int64_t n);
+/* Can a kernel of this GPU begin before the one in front of it has ended. */
+bool cuda_overlaps(struct device *device);
+/* Bytes of shared memory that a block may ask for. */
+size_t cuda_shared(struct device *device);
 /* Notes a failure of the runtime: the first one is the device's status. */
 bool cuda_good(struct device *device, cudaError_t error, const char *what);
 
@@ -33,8 +37,8 @@ bool cuda_good(struct device *device, cudaError_t error, const char *what);
 enum { SHARED_FREE = 48 << 10 }; /* more than this a kernel must ask for */
 
 template <typename... P, typename... A>
-static void launch(struct device *device, void (*kernel)(P...), dim3 grid, unsigned threads,
-                   size_t shared, A... args)
+static void launch_as(struct device *device, bool early, void (*kernel)(P...), dim3 grid,
+                      unsigned threads, size_t shared, A... args)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || device->status != GDN_OK) return;
     if (shared > SHARED_FREE &&
@@ -47,8 +51,49 @@ static void launch(struct device *device, void (*kernel)(P...), dim3 grid, unsig
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = cuda_stream(device);
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    if (early && cuda_overlaps(device)) config.attrs = &overlap, config.numAttrs = 1;
     cuda_good(device, cudaLaunchKernelEx(&config, kernel, P(args)...), "launch");
 }
+
+/* Begins when the kernel in front of it has ended. */
+template <typename... P, typename... A>
+static void launch(struct device *device, void (*kernel)(P...), dim3 grid, unsigned threads,
+                   size_t shared, A... args)
+{
+    launch_as(device, false, kernel, grid, threads, shared, args...);
+}
+
+/* Begins as soon as all blocks of the kernel in front of it have called let_next_start, or are gone.
+ * Every block of such a kernel calls wait_for_input: before it only what no kernel writes (weights) may be
+ * read, and nothing written. After it all that was launched earlier has ended. */
+template <typename... P, typename... A>
+static void launch_early(struct device *device, void (*kernel)(P...), dim3 grid, unsigned threads,
+                         size_t shared, A... args)
+{
+    launch_as(device, true, kernel, grid, threads, shared, args...);
+}
+
+#ifndef EMULATED
+static __device__ inline void wait_for_input(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ inline void let_next_start(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+#else
+static inline void wait_for_input(void) {}
+static inline void let_next_start(void) {}
+#endif
 
 static inline unsigned blocks_for(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
 

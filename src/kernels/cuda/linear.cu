@@ -1,7 +1,7 @@
 /* linear.cu: packed projections, of any types, in f32. Truth: kernels/ref/linear.c.
  *
  * A warp makes 4 columns of 8 rows. Its lanes lie along K: element k belongs to lane k/4 mod 32, k
- * ascending, and the lanes meet in a tree. bf16 with bf16 goes to tensor cores (linear_tiles.cu). */
+ * ascending, and the lanes meet in a tree. bf16 with bf16 goes to tensor cores (linear_rows.cu). */
 #include "kernels/cuda/linear.cuh"
 
 enum { WARPS = 4, COLUMNS = 4, ROWS = 8, STEP = 4 * WARP };
@@ -9,6 +9,8 @@ enum { WARPS = 4, COLUMNS = 4, ROWS = 8, STEP = 4 * WARP };
 static __global__ void __launch_bounds__(WARPS *WARP)
     linear(struct view x, struct view y, struct pieces w)
 {
+    let_next_start();
+    wait_for_input();
     const struct piece &p = piece_of(w, (int32_t)blockIdx.y);
     const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
     const int32_t n0 = ((int32_t)blockIdx.y - p.tile) * WARPS * COLUMNS + warp * COLUMNS;
@@ -45,14 +47,24 @@ static __global__ void __launch_bounds__(WARPS *WARP)
         }
 }
 
-/* Parts from `first` on, as many as travel at once; returns the part after them. */
-static int gather(struct pieces *g, const struct linear *w, int first, int64_t most, int32_t columns)
+/* bf16 rows meet bf16 weights on tensor cores: how a column is made depends on its weight alone. */
+static bool on_tiles(const struct tensor *x, const struct linear_part *part)
 {
+    return x->dtype == DTYPE_BF16 && part->w->dtype == DTYPE_BF16;
+}
+
+/* Parts from `first` on that are made like it, as many as travel at once; returns the part after
+ * them. */
+static int gather(struct pieces *g, const struct tensor *x, const struct linear *w, int first,
+                  int64_t most, int32_t columns)
+{
+    const bool tiles = on_tiles(x, &w->part[first]);
     *g = (struct pieces){};
     g->K = w->K;
     for (; first < w->parts && g->count < PIECES; first++) {
         const struct linear_part *part = &w->part[first];
         const struct tensor *t = part->w;
+        if (on_tiles(x, part) != tiles) break;
         if (part->row >= most) continue;
         const int64_t rows = part->rows < most - part->row ? part->rows : most - part->row;
         const int64_t stride = t->rank > 1 ? t->stride[t->rank - 2] : t->dim[0];
@@ -69,26 +81,19 @@ static int gather(struct pieces *g, const struct linear *w, int first, int64_t m
     return first;
 }
 
-/* Tensor cores take the whole projection, or nothing of it: a row of y has one arithmetic. */
-static bool fits_tiles(const struct tensor *x, const struct linear *w)
-{
-    bool fits = x->dtype == DTYPE_BF16;
-    for (int i = 0; i < w->parts; i++) fits = fits && w->part[i].w->dtype == DTYPE_BF16;
-    return fits;
-}
-
 void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
                 const struct linear *w, int64_t most)
 {
-    const bool tiles = fits_tiles(x, w);
+    const struct few_form few = linear_few_form(device, x->dim[0], most, w->K);
     struct pieces g;
     for (int next = 0; next < w->parts;) {
-        next = gather(&g, w, next, most, tiles ? TILE_COLUMNS : WARPS * COLUMNS);
+        const bool tiles = on_tiles(x, &w->part[next]);
+        next = gather(&g, x, w, next, most, tiles ? few.columns : WARPS * COLUMNS);
         if (tiles)
-            linear_tiles(device, view_of(x), view_of(y), g);
+            linear_few(device, view_of(x), view_of(y), g, few);
         else
-            launch(device, linear, dim3(blocks_for(x->dim[0], ROWS), (unsigned)g.tiles),
-                   WARPS * WARP, 0, view_of(x), view_of(y), g);
+            launch_early(device, linear, dim3(blocks_for(x->dim[0], ROWS), (unsigned)g.tiles),
+                         WARPS * WARP, 0, view_of(x), view_of(y), g);
     }
 }
 

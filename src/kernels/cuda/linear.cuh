@@ -62,9 +62,26 @@ static __device__ inline size_t bytes_of(enum dtype t) { return t == DTYPE_F32 ?
 void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
                 const struct linear *w, int64_t most);
 
-/* bf16 x and weights, on tensor cores. */
-void linear_tiles(struct device *device, const struct view &x, const struct view &y,
-                  const struct pieces &w);
-enum { TILE_COLUMNS = 32 };
+/* bf16 x and weights, on tensor cores: one arithmetic, however many rows there are.
+ *
+ *     y[t, n] = slice 0 + slice 1 + ..    f32, in this order; each is one chain of m16n8k16 over
+ *                                         ascending k, 16 neighbours an instruction, from 0
+ *
+ * A slice is 128 long, or a multiple of 64 that makes 16 of them or fewer; the last may be shorter. */
+enum { MOST_SLICES = 16 };
+static inline int64_t linear_slice(int64_t K)
+{
+    return K <= 2048 ? 128 : (K + 64 * MOST_SLICES - 1) / (64 * MOST_SLICES) * 64;
+}
+
+/* How few rows are multiplied: a block makes `columns` of up to `rows` of them. */
+struct few_form {
+    int columns, rows, span; /* span: linear_rows.cu */
+};
+struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int64_t K);
+
+/* form.columns: of a tile of w. */
+void linear_few(struct device *device, const struct view &x, const struct view &y,
+                const struct pieces &w, struct few_form form);
 
 #endif

@@ -88,6 +88,8 @@ static __device__ void leave_groups(const struct route_call &a, const float *cho
 
 static __global__ void route(struct route_call a)
 {
+    let_next_start();
+    wait_for_input();
     DYNAMIC_SHARED(room); /* scores, choice, group [E]; taken, unused [E] */
     float *s = room, *choice = room + a.E, *group = room + 2 * a.E;
     bool *taken = (bool *)(room + 3 * a.E), *unused = taken + a.E;
@@ -119,5 +121,5 @@ void cuda_route(struct device *device, struct arena *scratch, const void *args)
     const struct route_call call = {view_of(a->logits), view_of(a->bias), view_of(a->weight),
                                     a->ids, a->score, a->renormalise, (float)a->scale,
                                     a->groups, a->groups_used, (int32_t)a->weight->dim[1], E};
-    launch(device, route, dim3((unsigned)a->logits->dim[0]), WARP, (size_t)E * 14, call);
+    launch_early(device, route, dim3((unsigned)a->logits->dim[0]), WARP, (size_t)E * 14, call);
 }

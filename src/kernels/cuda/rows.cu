@@ -18,6 +18,8 @@ static dim3 row_grid(int64_t rows, int64_t width)
 /* y[t] = table[ids[t]] */
 static __global__ void embed(struct view table, struct view y, const int32_t *ids)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x, from = ids[t] * table.stride[0], to = t * y.stride[0];
     EACH_COLUMN(i, y.dim[1]) put(y, to + i, get(table, from + i));
 }
@@ -26,13 +28,15 @@ void cuda_embed(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct embed_args *a = (const struct embed_args *)args;
-    launch(device, embed, row_grid(a->y->dim[0], a->y->dim[1]), THREADS, 0, view_of(a->table),
+    launch_early(device, embed, row_grid(a->y->dim[0], a->y->dim[1]), THREADS, 0, view_of(a->table),
            view_of(a->y), a->ids);
 }
 
 /* y = act(a) b */
 static __global__ void glu(struct view a, struct view b, struct view y, enum act act)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t from = view_row(a, blockIdx.x), by = view_row(b, blockIdx.x);
     const int64_t to = view_row(y, blockIdx.x);
     EACH_COLUMN(i, y.dim[y.rank - 1]) put(y, to + i, act_of(act, get(a, from + i)) * get(b, by + i));
@@ -42,13 +46,15 @@ void cuda_glu(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct glu_args *a = (const struct glu_args *)args;
-    launch(device, glu, row_grid(view_rows(a->y), tensor_width(a->y)), THREADS, 0, view_of(a->a),
+    launch_early(device, glu, row_grid(view_rows(a->y), tensor_width(a->y)), THREADS, 0, view_of(a->a),
            view_of(a->b), view_of(a->y), a->act);
 }
 
 /* y = a + sigmoid(s) b; without s: a + b */
 static __global__ void join(struct view a, struct view b, struct view s, struct view y)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x;
     const float part = s.data ? sigmoid(get(s, t * s.stride[0])) : 1.0f;
     EACH_COLUMN(i, y.dim[1])
@@ -60,7 +66,7 @@ void cuda_join(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct join_args *a = (const struct join_args *)args;
-    launch(device, join, row_grid(a->y->dim[0], a->y->dim[1]), THREADS, 0, view_of(a->a),
+    launch_early(device, join, row_grid(a->y->dim[0], a->y->dim[1]), THREADS, 0, view_of(a->a),
            view_of(a->b), view_of(a->s), view_of(a->y));
 }
 
@@ -70,6 +76,8 @@ void cuda_join(struct device *device, struct arena *scratch, const void *args)
 static __global__ void gate(struct view a, struct view b, struct view A_log, struct view dt_bias,
                             struct view g, struct view beta, struct gate_constants c)
 {
+    let_next_start();
+    wait_for_input();
     const int64_t t = blockIdx.x, channels = a.dim[2];
     EACH_COLUMN(i, a.dim[1] * channels)
     {
@@ -87,7 +95,7 @@ void cuda_gate(struct device *device, struct arena *scratch, const void *args)
     const struct gate_args *a = (const struct gate_args *)args;
     const int64_t channels = a->a->rank == 3 ? a->a->dim[2] : 1;
     const struct gate_constants c = {(float)a->beta_scale, (float)a->lower_bound};
-    launch(device, gate, row_grid(a->a->dim[0], a->a->dim[1] * channels), THREADS, 0,
+    launch_early(device, gate, row_grid(a->a->dim[0], a->a->dim[1] * channels), THREADS, 0,
            view_of(a->a), view_of(a->b), view_of(a->A_log), view_of(a->dt_bias), view_of(a->g),
            view_of(a->beta), c);
 }
@@ -99,6 +107,8 @@ void cuda_gate(struct device *device, struct arena *scratch, const void *args)
 static __global__ void rope(struct view x, struct view y, struct rows rows, int32_t rot,
                             double log2_theta)
 {
+    let_next_start();
+    wait_for_input();
     const int32_t t = (int32_t)blockIdx.x, b = sequence_of(rows, t);
     const bool none = absent(rows, b);
     const double position = (double)(rows.pos[b] + t - rows.start[b]);
@@ -127,6 +137,6 @@ void cuda_rope(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct rope_args *a = (const struct rope_args *)args;
-    launch(device, rope, row_grid(a->x->dim[0], a->x->dim[1] * a->x->dim[2]), THREADS, 0,
+    launch_early(device, rope, row_grid(a->x->dim[0], a->x->dim[1] * a->x->dim[2]), THREADS, 0,
            view_of(a->x), view_of(a->y), *a->rows, a->rot, log2(a->theta));
 }

@@ -57,6 +57,14 @@ static __device__ inline void copy_later(shared_at to, const void *from, bool th
                  : "memory");
 }
 
+/* The same, kept in the L1 cache for other blocks of the multiprocessor. */
+static __device__ inline void copy_common(shared_at to, const void *from, bool there)
+{
+    const int bytes = there ? 16 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+                 : "memory");
+}
+
 /* What was asked for since the last time is one group; copies_wait: until at most N groups of this
  * thread are still on their way. */
 static __device__ inline void copies_end(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
