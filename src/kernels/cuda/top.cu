@@ -1,21 +1,26 @@
 /* top.cu: the best tokens of each row and its logsumexp. Truth: kernels/ref/top.c.
  *
- * A block a row. A logit's order is that of 32 bits; the bits of the best-th largest are found eight
- * at a time, by counting. Then a thread takes a stretch of ids, so that of equal logits the lowest
- * ids are chosen, and what was chosen is sorted. */
+ * A row is cut into groups of 8 neighbours (more, when there would be over 32768), and these into
+ * segments of 256. First, a block a segment: the order of each group's largest, and the segment's part
+ * of the logsumexp. Then, a block a row: the `best` groups with the largest peaks hold the `best`
+ * logits (any other group's largest has as many before it), so only those are read again and sorted.
+ * Which are they is asked bit by bit: how many peaks have at least this order? Of equal logits, and of
+ * equal peaks, the lower number stands first. */
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 1024, BINS = 256, MOST = 1024 };
+enum { SEGMENT = 256, THREADS = 1024, KEPT = 32, MOST = 1024 };
 
 struct top_call {
     struct view logits;
     int64_t vocab;
-    int32_t best;
+    int32_t best, group, groups, segments; /* group: logits in each */
     int32_t *ids;
     float *values, *lse;
+    uint32_t *peak; /* [M][groups] */
+    float *partial; /* [M][segments][2]: maximum, sum of e^(x - maximum), NaN when there is one */
 };
 
-/* Larger for larger; NaN counts as -inf, -0 as 0. */
+/* Larger for larger, never 0; NaN counts as -inf, -0 as 0. */
 static __device__ inline uint32_t order_of(float x)
 {
     const uint32_t bits = __float_as_uint(isnan(x) ? -INFINITY : x + 0.0f);
@@ -27,78 +32,114 @@ static __device__ inline float value_of(uint32_t order)
     return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
 }
 
+/* Of one value a thread of the block, in every thread. `room` [32] shared. */
+static __device__ float block_max(float x, float *room)
+{
+    x = warp_max(x);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = x;
+    __syncthreads();
+    for (int i = 0; i < (int)(blockDim.x / WARP); i++) x = fmaxf(x, room[i]);
+    return x;
+}
+
+static __global__ void __launch_bounds__(SEGMENT) survey(struct top_call a)
+{
+    __shared__ float room[WARP];
+    let_next_start();
+    wait_for_input();
+    const int64_t m = blockIdx.y, row = m * a.logits.stride[0];
+    const int32_t group = (int32_t)blockIdx.x * SEGMENT + (int32_t)threadIdx.x;
+    const int64_t first = (int64_t)group * a.group;
+    const int64_t end = first + a.group < a.vocab ? first + a.group : a.vocab;
+    uint32_t peak = 0;
+    float max = -INFINITY, bad = 0.0f, sum = 0.0f;
+    for (int64_t n = first; n < end; n += 4) {
+        const float4 v = load_four(a.logits.data, a.logits.dtype, row + n, (int32_t)(end - n));
+        const float each[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (n + i >= end) break;
+            const uint32_t order = order_of(each[i]);
+            peak = order > peak ? order : peak;
+            max = fmaxf(max, each[i]);
+            bad += isnan(each[i]) ? 1.0f : 0.0f;
+        }
+    }
+    if (group < a.groups) a.peak[m * a.groups + group] = peak;
+    max = block_max(max, room);
+    for (int64_t n = first; n < end && !isinf(max); n += 4) {
+        const float4 v = load_four(a.logits.data, a.logits.dtype, row + n, (int32_t)(end - n));
+        const float each[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum += n + i < end ? expf(each[i] - max) : 0.0f;
+    }
+    sum = block_sum(sum, room);
+    bad = block_sum(bad, room);
+    float *to = a.partial + (m * a.segments + blockIdx.x) * 2;
+    if (threadIdx.x == 0) to[0] = max, to[1] = bad > 0.0f ? NAN : sum;
+}
+
+/* The parts of the segments, joined; NaN when there is one, an infinity when that is the largest. */
+static __device__ float join_segments(const struct top_call &a, int64_t m, float *room)
+{
+    const float *from = a.partial + m * a.segments * 2;
+    float max = -INFINITY, sum = 0.0f, bad = 0.0f;
+    for (int32_t i = (int32_t)threadIdx.x; i < a.segments; i += THREADS) {
+        max = fmaxf(max, from[2 * i]);
+        bad += isnan(from[2 * i + 1]) ? 1.0f : 0.0f;
+    }
+    max = block_max(max, room);
+    for (int32_t i = (int32_t)threadIdx.x; i < a.segments && !isinf(max); i += THREADS)
+        sum = fmaf(from[2 * i + 1], expf(from[2 * i] - max), sum);
+    sum = block_sum(sum, room);
+    bad = block_sum(bad, room);
+    return bad > 0.0f ? NAN : isinf(max) ? max : max + logf(sum);
+}
+
 struct hall {
-    uint64_t chosen[MOST];
-    uint32_t count[BINS];
-    int32_t before[2][THREADS + 1];
     float room[WARP];
-    uint32_t prefix;
-    int32_t left;
+    uint32_t count[3]; /* one is counted in, one is read, one is made 0 for the next question */
+    int32_t group[MOST], groups, items;
 };
 
-/* The order of the best-th largest; *equal: how many of that order are among the best. */
-static __device__ uint32_t find_order(const struct top_call &a, int64_t row, struct hall *s,
-                                      int32_t *equal)
+/* How many over the whole block; question: 0, 1, 2, .. */
+static __device__ inline uint32_t count_all(struct hall *s, uint32_t mine, int question)
 {
-    if (threadIdx.x == 0) s->prefix = 0, s->left = a.best;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        for (int i = (int)threadIdx.x; i < BINS; i += THREADS) s->count[i] = 0;
-        __syncthreads();
-        const uint32_t prefix = s->prefix;
-        for (int64_t n = threadIdx.x; n < a.vocab; n += THREADS) {
-            const uint32_t order = order_of(get(a.logits, row + n));
-            if (shift == 24 || order >> (shift + 8) == prefix >> (shift + 8))
-                atomicAdd(&s->count[order >> shift & 255u], 1u);
-        }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            int bin = BINS - 1;
-            for (; bin > 0 && (int32_t)s->count[bin] < s->left; bin--)
-                s->left -= (int32_t)s->count[bin];
-            s->prefix = prefix | (uint32_t)bin << shift;
-        }
-        __syncthreads();
-    }
-    *equal = s->left;
-    return s->prefix;
+    mine = __reduce_add_sync(~0u, mine);
+    if (threadIdx.x == 0) s->count[(question + 1) % 3] = 0;
+    if (threadIdx.x % WARP == 0) atomicAdd(&s->count[question % 3], mine);
+    __syncthreads();
+    return s->count[question % 3];
 }
 
-/* Threads' counts become how many stand before each. */
-static __device__ void sum_up(int32_t *count)
+/* The highest order that `want` peaks have, or one below it that no other peak has. *limit: peaks of
+ * just that order count when their group is below it. */
+static __device__ uint32_t find_bound(const uint32_t *peak, struct hall *s, uint32_t want,
+                                      int32_t *limit)
 {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int32_t sum = 0;
-        for (int i = 0; i <= THREADS; i++) {
-            const int32_t n = i < THREADS ? count[i] : 0;
-            count[i] = sum;
-            sum += n;
-        }
+    uint32_t bound = 0, found = 0;
+    int question = 0;
+    *limit = INT32_MAX;
+    for (int bit = 31; bit >= 0 && found != want; bit--) {
+        const uint32_t higher = bound | 1u << bit;
+        uint32_t mine = 0;
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) mine += peak[i] >= higher;
+        const uint32_t n = count_all(s, mine, question++);
+        if (n >= want) bound = higher, found = n;
     }
-    __syncthreads();
-}
-
-static __device__ void choose(const struct top_call &a, int64_t row, struct hall *s, uint32_t order,
-                              int32_t equal)
-{
-    const int64_t each = (a.vocab + THREADS - 1) / THREADS, first = each * threadIdx.x;
-    const int64_t end = first + each < a.vocab ? first + each : a.vocab;
-    int32_t above = 0, same = 0;
-    for (int64_t n = first; n < end; n++) {
-        const uint32_t o = order_of(get(a.logits, row + n));
-        above += o > order, same += o == order;
+    if (found == want) return bound;
+    *limit = 0; /* too many are alike: as many groups from below as there is place for */
+    for (int32_t bit = KEPT * THREADS; bit > 0; bit /= 2) {
+        uint32_t mine = 0;
+#pragma unroll
+        for (int i = 0; i < KEPT; i++)
+            mine += peak[i] > bound || (peak[i] == bound &&
+                                        (int32_t)threadIdx.x + i * THREADS < *limit + bit);
+        if (count_all(s, mine, question++) <= want) *limit += bit;
     }
-    s->before[0][threadIdx.x] = above;
-    s->before[1][threadIdx.x] = same;
-    sum_up(s->before[0]);
-    sum_up(s->before[1]);
-    above = s->before[0][threadIdx.x], same = s->before[1][threadIdx.x];
-    for (int64_t n = first; n < end; n++) {
-        const uint32_t o = order_of(get(a.logits, row + n));
-        const uint64_t item = (uint64_t)o << 32 | (uint32_t)~(uint32_t)n;
-        if (o > order) s->chosen[above++] = item;
-        if (o == order && same++ < equal) s->chosen[a.best - equal + same - 1] = item;
-    }
+    return bound;
 }
 
 /* Largest first; bitonic, over the next power of two. */
@@ -123,48 +164,71 @@ static __device__ void sort(uint64_t *item, int32_t n)
         }
 }
 
-/* Over the first vocab entries; NaN when there is one, an infinity when that is the largest. */
-static __device__ float logsumexp(const struct view &x, int64_t row, int64_t vocab, float *room)
+/* The logits of the best groups that may be among the best, in any order. */
+static __device__ void collect(const struct top_call &a, int64_t row, struct hall *s,
+                               uint64_t *item, uint32_t least)
 {
-    float max = -INFINITY, bad = 0.0f, sum = 0.0f;
-    for (int64_t n = threadIdx.x; n < vocab; n += blockDim.x) {
-        const float v = get(x, row + n);
-        bad += isnan(v) ? 1.0f : 0.0f;
-        max = fmaxf(max, v);
+    for (int32_t i = (int32_t)threadIdx.x; i < s->groups * a.group; i += THREADS) {
+        const int64_t n = (int64_t)s->group[i / a.group] * a.group + i % a.group;
+        if (n >= a.vocab) continue;
+        const uint32_t order = order_of(get(a.logits, row + n));
+        if (order >= least)
+            item[atomicAdd(&s->items, 1)] = (uint64_t)order << 32 | (uint32_t)~(uint32_t)n;
     }
-    bad = block_sum(bad, room);
-    max = warp_max(max);
-    __syncthreads();
-    if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = max;
-    __syncthreads();
-    for (int i = 0; i < (int)(blockDim.x / WARP); i++) max = fmaxf(max, room[i]);
-    if (bad > 0.0f) return NAN;
-    if (isinf(max)) return max;
-    for (int64_t n = threadIdx.x; n < vocab; n += blockDim.x) sum += expf(get(x, row + n) - max);
-    return max + logf(block_sum(sum, room));
 }
 
-static __global__ void __launch_bounds__(THREADS) top(struct top_call a)
+static __global__ void __launch_bounds__(THREADS) choose(struct top_call a)
 {
+    DYNAMIC_SHARED(room);
     __shared__ struct hall s;
-    const int64_t m = blockIdx.x, row = m * a.logits.stride[0];
-    int32_t equal;
-    const uint32_t order = find_order(a, row, &s, &equal);
-    choose(a, row, &s, order, equal);
-    sort(s.chosen, a.best);
-    for (int32_t i = (int32_t)threadIdx.x; i < a.best; i += THREADS) {
-        a.ids[m * a.best + i] = (int32_t)~(uint32_t)s.chosen[i];
-        a.values[m * a.best + i] = value_of((uint32_t)(s.chosen[i] >> 32));
+    uint64_t *item = (uint64_t *)room;
+    const int64_t m = blockIdx.x;
+    uint32_t peak[KEPT];
+    if (threadIdx.x == 0) s.count[0] = s.groups = s.items = 0;
+    let_next_start();
+    wait_for_input();
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const int32_t g = (int32_t)threadIdx.x + i * THREADS;
+        peak[i] = g < a.groups ? a.peak[m * a.groups + g] : 0;
     }
-    const float lse = logsumexp(a.logits, row, a.vocab, s.room);
+    __syncthreads();
+    int32_t limit;
+    const uint32_t want = (uint32_t)(a.best < a.groups ? a.best : a.groups);
+    const uint32_t bound = find_bound(peak, &s, want, &limit);
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const int32_t g = (int32_t)threadIdx.x + i * THREADS;
+        if (peak[i] > bound || (peak[i] == bound && peak[i] > 0 && g < limit))
+            s.group[atomicAdd(&s.groups, 1)] = g;
+    }
+    __syncthreads();
+    collect(a, m * a.logits.stride[0], &s, item, a.best <= a.groups ? bound : 0);
+    __syncthreads();
+    sort(item, s.items);
+    for (int32_t i = (int32_t)threadIdx.x; i < a.best; i += THREADS) {
+        a.ids[m * a.best + i] = (int32_t)~(uint32_t)item[i];
+        a.values[m * a.best + i] = value_of((uint32_t)(item[i] >> 32));
+    }
+    const float lse = join_segments(a, m, s.room);
     if (threadIdx.x == 0) a.lse[m] = lse;
 }
 
 void cuda_top(struct device *device, struct arena *scratch, const void *args)
 {
-    (void)scratch;
     const struct top_args *a = (const struct top_args *)args;
+    const size_t M = (size_t)a->logits->dim[0];
+    struct top_call call = {view_of(a->logits), a->vocab, a->best, 8, 0, 0, a->ids, a->values, a->lse};
     GDN_CHECK(a->best <= MOST, "top: %d of a row, at most %d", a->best, MOST);
-    const struct top_call call = {view_of(a->logits), a->vocab, a->best, a->ids, a->values, a->lse};
-    launch(device, top, dim3((unsigned)a->logits->dim[0]), THREADS, 0, call);
+    while ((a->vocab + call.group - 1) / call.group > KEPT * THREADS) call.group *= 2;
+    call.groups = (int32_t)((a->vocab + call.group - 1) / call.group);
+    call.segments = (call.groups + SEGMENT - 1) / SEGMENT;
+    call.peak = (uint32_t *)arena_take(scratch, M * (size_t)call.groups * sizeof *call.peak);
+    call.partial = (float *)arena_take(scratch, M * (size_t)call.segments * 2 * sizeof(float));
+    if (!call.peak || !call.partial) return;
+    const int32_t most = (a->best < call.groups ? a->best : call.groups) * call.group;
+    size_t items = 1;
+    while (items < (size_t)most) items *= 2;
+    launch_early(device, survey, dim3((unsigned)call.segments, (unsigned)M), SEGMENT, 0, call);
+    launch_early(device, choose, dim3((unsigned)M), THREADS, items * sizeof(uint64_t), call);
 }
