@@ -179,7 +179,8 @@ struct tensor *op_attn_mix(struct pass *pass, const struct attn_weight *w, struc
     SHAPE_CHECK(pass, x->dim[1] == (w->gated ? 2 : 1) * Q + 2ll * w->Hkv * w->D,
                 "op_attn_mix: columns");
     SHAPE_CHECK(pass, !pass->tape || !pages, "with a tape, keys and values never go through pages");
-    if (pass->tape || !pass->device->forward[OP_ATTN_MIX]) return attn_parts(pass, w, x, pages);
+    if (pass->tape || !pages || w->wide || w->D > 256 || !pass->device->forward[OP_ATTN_MIX])
+        return attn_parts(pass, w, x, pages); /* heads of usual width, normed one by one */
     struct attn_mix_args a = {.x = x, .q_norm = w->q_norm, .k_norm = w->k_norm, .rows = pass->rows,
                               .pages = pages, .Hq = w->Hq, .Hkv = w->Hkv, .D = w->D,
                               .rot = w->rot, .eps = w->eps, .theta = w->theta, .gated = w->gated,

@@ -56,6 +56,7 @@ struct machine {
         struct delta_mix_args mix;
         struct conv_args conv;
         struct attn_args attn;
+        struct attn_mix_args attn_mix;
     } args;
 };
 

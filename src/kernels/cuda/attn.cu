@@ -6,19 +6,22 @@
  * maximum, weight and sum of their chunk of 256, and chunks, in order, into those of the row. So it
  * is the same arithmetic whether one block walks all chunks of a row or each chunk has its own block
  * (few rows, long past), and a row's bits depend on its position only. Prompts in bf16 are another
- * kernel's (attn_prompt.cu). */
-#include "kernels/cuda/prompt.cuh"
+ * kernel's (attn_prompt.cu), other rows in bf16 attn_mix.cu's where it is asked. */
+#include "kernels/cuda/attn.cuh"
 
 enum { THREADS = 128, WARPS = THREADS / WARP, CHUNK = 4 * PAGE, MOST_VALUES = 8 };
+
+/* Which sequences: the others have another kernel. */
+enum takes { ALL, ALL_BUT_PROMPTS, PROMPTS };
 
 struct attn_call {
     struct view q, k, v, o;
     struct rows rows;
     struct kv_pages pages; /* k NULL: dense */
     float scale;
+    enum takes takes;
     float *partial; /* [T][Hq][chunks][Dv + 2]: a chunk's sums, weight and maximum; or NULL */
     int32_t chunks;
-    bool beside; /* prompts are left out: they have their own kernel */
 };
 
 /* ---- pages ----------------------------------------------------------------------------------- */
@@ -30,6 +33,8 @@ static __device__ inline int64_t page_row(const struct kv_pages &p, int32_t slot
 
 static __global__ void write_pages(struct attn_call a)
 {
+    let_next_start();
+    wait_for_input();
     const int32_t t = (int32_t)blockIdx.x, b = sequence_of(a.rows, t);
     const struct kv_pages &p = a.pages;
     if (absent(a.rows, b)) return;
@@ -139,6 +144,11 @@ static __device__ void finish(const struct attn_call &a, int64_t t, int64_t h,
     }
 }
 
+static __device__ inline bool takes(const struct attn_call &a, int32_t b)
+{
+    return a.takes == ALL || is_prompt(a.rows, b) == (a.takes == PROMPTS);
+}
+
 static __device__ inline float *partial_of(const struct attn_call &a, int64_t t, int64_t h,
                                            int64_t chunk)
 {
@@ -148,13 +158,16 @@ static __device__ inline float *partial_of(const struct attn_call &a, int64_t t,
 /* A block a row and head, or one for each of its chunks. */
 static __global__ void attend(struct attn_call a)
 {
+    let_next_start();
+    wait_for_input();
     DYNAMIC_SHARED(q);
     __shared__ struct stage s;
     const int32_t t = (int32_t)blockIdx.x, b = sequence_of(a.rows, t);
-    const int64_t h = blockIdx.y, key_head = h / (a.q.dim[1] / a.k.dim[1]), Dv = a.o.dim[2];
+    const int64_t Hkv = a.pages.k ? a.pages.Hkv : a.k.dim[1], Dv = a.o.dim[2];
+    const int64_t h = blockIdx.y, key_head = h / (a.q.dim[1] / Hkv);
     const int64_t end = (int64_t)a.rows.pos[b] + t - a.rows.start[b] + 1;
     struct running all, chunk;
-    if (a.beside && is_prompt(a.rows, b)) return;
+    if (!takes(a, b)) return;
     if (absent(a.rows, b)) {
         for (int64_t d = threadIdx.x; d < Dv && blockIdx.z == 0; d += THREADS)
             put(a.o, view_at(a.o, t, h, d), 0.0f);
@@ -182,11 +195,13 @@ static __global__ void attend(struct attn_call a)
 /* The chunks of a row and head, in order. */
 static __global__ void join_chunks(struct attn_call a)
 {
+    let_next_start();
+    wait_for_input();
     const int32_t t = (int32_t)blockIdx.x, b = sequence_of(a.rows, t);
     const int64_t h = blockIdx.y, Dv = a.o.dim[2];
     const int64_t end = (int64_t)a.rows.pos[b] + t - a.rows.start[b] + 1;
     struct running all, chunk;
-    if (absent(a.rows, b) || (a.beside && is_prompt(a.rows, b))) return;
+    if (absent(a.rows, b) || !takes(a, b)) return;
     start(&all);
     for (int64_t c = 0; c * CHUNK < end; c++) {
         const float *from = partial_of(a, t, h, c);
@@ -213,28 +228,60 @@ static float *take_partial(struct arena *scratch, const struct attn_call *a)
     return (float *)arena_take(scratch, bytes);
 }
 
-void cuda_attn(struct device *device, struct arena *scratch, const void *args)
+static struct attn_call call_of(const struct attn_args *a)
 {
-    const struct attn_args *a = (const struct attn_args *)args;
     struct attn_call call = {};
     call.q = view_of(a->q), call.k = view_of(a->k), call.v = view_of(a->v), call.o = view_of(a->o);
     call.rows = *a->rows;
     call.scale = (float)a->scale;
     GDN_CHECK(!a->pages || a->rows->slot, "attn: pages belong to slots");
     GDN_CHECK(a->o->dim[2] <= MOST_VALUES * THREADS, "attn: values of %lld", (long long)a->o->dim[2]);
-    if (a->pages) {
-        call.pages = *a->pages;
-        const int32_t most = a->pages->row_pages * PAGE;
-        const int32_t reach = a->rows->reach > 0 && a->rows->reach < most ? a->rows->reach : most;
+    if (a->pages) call.pages = *a->pages;
+    return call;
+}
+
+static void run(struct device *device, struct arena *scratch, struct attn_call call,
+                enum takes takes)
+{
+    const struct rows *rows = &call.rows;
+    call.takes = takes;
+    if (call.pages.k) {
+        const int32_t most = call.pages.row_pages * PAGE;
+        const int32_t reach = rows->reach > 0 && rows->reach < most ? rows->reach : most;
         call.chunks = (reach + CHUNK - 1) / CHUNK;
         call.partial = take_partial(scratch, &call);
-        launch(device, write_pages, dim3((unsigned)a->rows->T), THREADS, 0, call);
     }
-    call.beside = attn_prompt_fits(a);
-    if (call.beside) attn_prompt(device, a);
-    if (call.beside && must_be_prompts(a->rows)) return;
-    const unsigned T = (unsigned)a->rows->T, Hq = (unsigned)a->q->dim[1];
+    const unsigned T = (unsigned)rows->T, Hq = (unsigned)call.q.dim[1];
     const dim3 grid(T, Hq, call.partial ? (unsigned)call.chunks : 1);
-    launch(device, attend, grid, THREADS, sizeof(float) * (size_t)a->q->dim[2], call);
-    if (call.partial) launch(device, join_chunks, dim3(T, Hq), THREADS, 0, call);
+    launch_early(device, attend, grid, THREADS, sizeof(float) * (size_t)call.q.dim[2], call);
+    if (call.partial) launch_early(device, join_chunks, dim3(T, Hq), THREADS, 0, call);
+}
+
+/* Keys and values are in their pages, where there are any. */
+static void attend_written(struct device *device, struct arena *scratch,
+                           const struct attn_args *args)
+{
+    const bool fits = attn_prompt_fits(args);
+    if (fits) attn_prompt(device, args);
+    if (fits && must_be_prompts(args->rows)) return;
+    run(device, scratch, call_of(args), fits ? ALL_BUT_PROMPTS : ALL);
+}
+
+void attn_paged(struct device *device, struct arena *scratch, const struct attn_args *args,
+                bool prompts_only)
+{
+    if (!prompts_only)
+        attend_written(device, scratch, args);
+    else if (attn_prompt_fits(args))
+        attn_prompt(device, args);
+    else
+        run(device, scratch, call_of(args), PROMPTS);
+}
+
+void cuda_attn(struct device *device, struct arena *scratch, const void *args)
+{
+    const struct attn_args *a = (const struct attn_args *)args;
+    if (a->pages)
+        launch_early(device, write_pages, dim3((unsigned)a->rows->T), THREADS, 0, call_of(a));
+    attend_written(device, scratch, a);
 }

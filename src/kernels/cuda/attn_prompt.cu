@@ -263,7 +263,7 @@ void attn_prompt(struct device *device, const struct attn_args *a)
     call.q = view_of(a->q), call.o = view_of(a->o);
     call.rows = *a->rows;
     call.pages = *a->pages;
-    call.group = (int32_t)(a->q->dim[1] / a->k->dim[1]);
+    call.group = (int32_t)(a->q->dim[1] / a->pages->Hkv);
     call.scale = (float)(a->scale * 1.4426950408889634);
     if (a->q->dim[2] == 64)
         run<64>(device, call);

@@ -19,7 +19,7 @@ void cuda_anchor_unpack(const struct delta_slots *slots, int32_t slot, double *d
 void *cuda_experts_place(struct device *device, const struct experts *experts);
 
 op_kernel cuda_embed, cuda_norm, cuda_add_norm, cuda_gated_norm, cuda_l2norm, cuda_linear, cuda_conv,
-    cuda_gate, cuda_delta, cuda_delta_mix, cuda_rope, cuda_attn, cuda_glu, cuda_join,
+    cuda_gate, cuda_delta, cuda_delta_mix, cuda_rope, cuda_attn, cuda_attn_mix, cuda_glu, cuda_join,
     cuda_route, cuda_experts,
     cuda_head_linear, cuda_top, cuda_linear_ce;
 

@@ -266,6 +266,7 @@ static void fill_kernels(struct device *device)
     device->forward[OP_EMBED] = cuda_embed;
     device->forward[OP_ADD_NORM] = cuda_add_norm;
     device->forward[OP_LINEAR] = cuda_linear;
+    device->forward[OP_ATTN_MIX] = cuda_attn_mix;
     device->forward[OP_ROUTE] = cuda_route;
     device->forward[OP_EXPERTS] = cuda_experts;
     device->forward[OP_TOP] = cuda_top;
