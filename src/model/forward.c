@@ -15,18 +15,46 @@ static void show(struct pass *pass, struct forward *f, int32_t index, struct ten
     arena_release(pass->meta, meta);
 }
 
+/* Two halves of what is left of the arena; layers take turns in them, for what a layer made is read
+ * by the next one and then by nobody. */
+struct halves {
+    size_t begin, middle, end;
+};
+
+static struct halves halve(const struct arena *arena)
+{
+    enum { WHOLE = 4096 };
+    const size_t begin = arena_mark(arena), half = (arena->size - begin) / 2;
+    return (struct halves){begin, begin + half / WHOLE * WHOLE, arena->size};
+}
+
+static void run_in_half(struct pass *pass, const struct halves *h, bool upper,
+                        const struct layer_call *call, struct tensor *const in[2],
+                        struct tensor *out[2])
+{
+    pass->data->used = upper ? h->middle : h->begin; /* of a device's memory: nothing is fenced */
+    pass->data->size = upper ? h->end : h->middle;
+    layer_run(pass, (void *)(size_t)call, in, out);
+    pass->data->size = h->end;
+}
+
+/* Where a copy within the memory of the device is a call like any other, layers leave their outputs
+ * where they are; elsewhere they come back to where their inputs were, which keeps caches warm. */
 struct tensor *forward_run(struct pass *pass, struct forward *f)
 {
     const struct weights *w = f->weights;
     struct tensor *x[2] = {op_embed(pass, w->embed, f->ids, pass->rows->T), NULL};
+    const struct halves h = halve(pass->data);
     for (int32_t i = 0; i < w->layers; i++) {
         show(pass, f, i, x);
         struct tensor *const in[2] = {x[0], x[1]};
         f->calls[i] = (struct layer_call){&w->layer[i], f->state ? &f->state->layer[i] : NULL};
         if (pass->tape && !f->recompute)
             layer_run(pass, &f->calls[i], in, x);
-        else
+        else if (pass->tape || pass->device->host)
             pass_segment(pass, layer_run, &f->calls[i], in, x);
+        else
+            run_in_half(pass, &h, i % 2 != 0, &f->calls[i], in, x);
     }
     struct tensor *sum;
     return op_add_norm(pass, x[0], x[1], &w->final, &sum);
@@ -121,5 +149,6 @@ size_t forward_bytes(const struct config *c, const struct device *device, enum d
     const size_t stream = rows * (size_t)c->D * size * 16; /* a draft head needs half of it */
     const size_t layer = rows * layer_row(c) * (size < 4 ? 4 : size);
     const size_t logits = (size_t)wanted * ((size_t)c->vocab * 8 + (size_t)c->D * size);
-    return stream + layer + logits + kernel_bytes(c, device, T) + (1u << 20);
+    const size_t half = layer + logits + kernel_bytes(c, device, T) + (1u << 20);
+    return stream + (device->host ? half : 2 * half);
 }
