@@ -15,7 +15,7 @@
 #include "cli/setup.h"
 #include "cli/shapes.h"
 
-enum { MOST_ROUNDS = 99 };
+enum { MOST_ROUNDS = 99, MOST_TOGETHER = 256 };
 
 struct list {
     int64_t value[BENCH_LIST];
@@ -24,7 +24,7 @@ struct list {
 
 struct bench_settings {
     const char *model, *shape, *prompts, *depths;
-    int64_t answer, rounds;
+    int64_t answer, rounds, together;
     int format;
     bool profile;
     struct setup setup;
@@ -35,7 +35,8 @@ struct job {
     struct list prompts, depths;
     gdn_model *model;
     struct gdn_model_info info;
-    gdn_session *session;
+    gdn_session *session[MOST_TOGETHER]; /* the first one reads prompts */
+    struct gdn_turn turn[MOST_TOGETHER];
     gdn_snapshot *start; /* of the depth at hand; NULL: an empty session */
     int32_t *ids;        /* random ones, as many as the longest prompt or depth */
     struct bench_report report;
@@ -82,13 +83,13 @@ static enum gdn_status check_settings(struct job *job, struct gdn_error *err)
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-/* The session as it is behind `depth` tokens. */
-static enum gdn_status go_back(struct job *job, struct gdn_error *err)
+/* A session as it is behind `depth` tokens. */
+static enum gdn_status go_back(struct job *job, int64_t i, struct gdn_error *err)
 {
-    if (job->start) return gdn_session_restore(job->session, job->start, err);
-    gdn_session_free(job->session);
-    job->session = NULL;
-    return gdn_session_new(job->model, &job->session, err);
+    if (job->start) return gdn_session_restore(job->session[i], job->start, err);
+    gdn_session_free(job->session[i]);
+    job->session[i] = NULL;
+    return gdn_session_new(job->model, &job->session[i], err);
 }
 
 static enum gdn_status go_deep(struct job *job, int64_t depth, struct gdn_error *err)
@@ -96,31 +97,39 @@ static enum gdn_status go_deep(struct job *job, int64_t depth, struct gdn_error 
     gdn_snapshot_free(job->start);
     job->start = NULL;
     if (depth == 0) return GDN_OK;
-    TRY(go_back(job, err));
-    TRY(gdn_session_feed(job->session, job->ids, (size_t)depth, err));
-    return gdn_session_snapshot(job->session, &job->start, err);
+    TRY(go_back(job, 0, err));
+    TRY(gdn_session_feed(job->session[0], job->ids, (size_t)depth, err));
+    return gdn_session_snapshot(job->session[0], &job->start, err);
 }
 
 static enum gdn_status one_prompt(struct job *job, const struct bench_row *row, double *seconds,
                                   struct gdn_error *err)
 {
+    TRY(go_back(job, 0, err));
     const double begin = clock_seconds();
-    TRY(gdn_session_feed(job->session, job->ids, (size_t)row->tokens, err));
+    TRY(gdn_session_feed(job->session[0], job->ids, (size_t)row->tokens, err));
     *seconds = clock_seconds() - begin;
     return GDN_OK;
 }
 
-/* Every token is chosen, greedily, as in an answer. */
+/* Every token is chosen, greedily, as in an answer; all sequences take a step together. */
 static enum gdn_status one_answer(struct job *job, const struct bench_row *row, double *seconds,
                                   struct gdn_error *err)
 {
     static const struct gdn_sampling greedy = {.size = sizeof greedy, .temperature = 0};
-    int32_t id = job->ids[0];
-    TRY(gdn_session_feed(job->session, &id, 1, err));
-    const double begin = clock_seconds();
-    for (int64_t i = 0; i < row->tokens; i++) {
-        TRY(gdn_session_sample(job->session, &greedy, &id, err));
-        TRY(gdn_session_feed(job->session, &id, 1, err));
+    const int64_t n = job->settings->together;
+    int32_t id[MOST_TOGETHER];
+    double begin = 0;
+    for (int64_t i = 0; i < n; i++) {
+        TRY(go_back(job, i, err));
+        id[i] = job->ids[0];
+        job->turn[i] = (struct gdn_turn){.session = job->session[i], .ids = &id[i], .n = 1,
+                                         .sampling = &greedy, .most = 1};
+    }
+    for (int64_t t = -1; t < row->tokens; t++) {
+        if (t == 0) begin = clock_seconds();
+        TRY(gdn_next(job->turn, (int)n, err));
+        for (int64_t i = 0; i < n; i++) id[i] = job->turn[i].id[0];
     }
     *seconds = clock_seconds() - begin;
     return GDN_OK;
@@ -132,14 +141,15 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Reading: the weights, the recurrent state, the keys and values so far. The head's product is made
- * once a prompt. */
+/* Reading: the weights (once for all sequences that go together; of experts, as if they agreed),
+ * the recurrent state, the keys and values so far. The head's product is made once a prompt. */
 static void add_costs(const struct job *job, struct bench_row *row)
 {
     const struct gdn_model_info *i = &job->info;
     const double past = (double)row->depth + 0.5 * (double)row->tokens;
     const double head = (double)i->vocab * i->width;
-    row->bytes = i->token_bytes + (double)i->state_bytes + past * (double)i->kv_token_bytes;
+    row->bytes = i->token_bytes / (double)row->together + (double)i->state_bytes +
+                 past * (double)i->kv_token_bytes;
     row->flops = 2 * (i->token_products - head + head / (double)row->tokens);
 }
 
@@ -149,13 +159,12 @@ static enum gdn_status measure(struct job *job, struct bench_row *row, struct gd
     const int64_t rounds = job->settings->rounds;
     double rate[MOST_ROUNDS], seconds;
     for (int64_t i = -1; i < rounds; i++) {
-        TRY(go_back(job, err));
         if (i == 0 && job->settings->profile)
             (void)gdn_model_profile(job->model, NULL, 0);
         const double begin = clock_seconds();
         TRY((row->decode ? one_answer : one_prompt)(job, row, &seconds, err));
         if (i < 0) continue;
-        rate[i] = (double)row->tokens / seconds;
+        rate[i] = (double)(row->tokens * row->together) / seconds;
         row->seconds += clock_seconds() - begin;
     }
     if (job->settings->profile) row->ops = gdn_model_profile(job->model, row->op, BENCH_OPS);
@@ -174,12 +183,14 @@ static enum gdn_status measure_all(struct job *job, struct gdn_error *err)
         const int64_t depth = job->depths.value[d];
         TRY(go_deep(job, depth, err));
         for (int p = 0; p < job->prompts.count; p++) {
-            r->row[r->rows] = (struct bench_row){.tokens = job->prompts.value[p], .depth = depth};
+            r->row[r->rows] = (struct bench_row){.tokens = job->prompts.value[p], .depth = depth,
+                                                 .together = 1};
             TRY(measure(job, &r->row[r->rows++], err));
         }
         if (job->settings->answer == 0) continue;
         r->row[r->rows] = (struct bench_row){.decode = true, .tokens = job->settings->answer,
-                                             .depth = depth};
+                                             .depth = depth,
+                                             .together = job->settings->together};
         TRY(measure(job, &r->row[r->rows++], err));
     }
     return GDN_OK;
@@ -222,9 +233,10 @@ static enum gdn_status open_model(struct job *job, const char *path, struct gdn_
     setup.context = most_of(&job->depths) + (longest > s->answer ? longest : s->answer) + 2;
     peak_reset();
     const double begin = clock_seconds();
-    TRY(setup_open(path, &setup, 1, &job->model, err));
+    TRY(setup_open(path, &setup, (int)s->together, &job->model, err));
     gdn_model_describe(job->model, &job->info);
-    TRY(gdn_session_new(job->model, &job->session, err));
+    for (int64_t i = 0; i < s->together; i++)
+        TRY(gdn_session_new(job->model, &job->session[i], err));
     r->open_seconds = clock_seconds() - begin;
     return draw_ids(job, err);
 }
@@ -279,6 +291,8 @@ static void describe(struct options *o, struct bench_settings *s)
     options_text(o, "-p", &s->prompts, "N,..", "prompts of so many tokens (default: 128,512)");
     options_integer(o, "-n", &s->answer, 0, INT32_MAX, "64", "tokens of an answer; 0: none");
     options_text(o, "-d", &s->depths, "N,..", "so many tokens came before (default: 0)");
+    options_integer(o, "-b", &s->together, 1, MOST_TOGETHER, "1",
+                    "answers at once, a step for all");
     options_integer(o, "-r", &s->rounds, 1, MOST_ROUNDS, "3", "rounds, after one to warm up");
     options_group(o, "Output");
     options_choice(o, "-o", &s->format, "md|csv|json", "md", "how the table is written");
@@ -289,6 +303,7 @@ static void describe(struct options *o, struct bench_settings *s)
 static enum gdn_status run(int argc, char **argv, struct gdn_error *err)
 {
     struct bench_settings s = {.prompts = "128,512", .depths = "0", .answer = 64, .rounds = 3,
+                               .together = 1,
                                .setup = setup_defaults()};
     struct options o = {0};
     bool done;

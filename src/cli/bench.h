@@ -11,7 +11,7 @@ enum { BENCH_LIST = 8, BENCH_ROWS = 2 * BENCH_LIST * BENCH_LIST, BENCH_OPS = 32 
 /* A prompt of `tokens`, or so many tokens one by one, behind `depth` others. */
 struct bench_row {
     bool decode;
-    int64_t tokens, depth;
+    int64_t tokens, depth, together; /* together: so many answers at once */
     double median, low, high; /* tokens a second */
     double bytes, flops;      /* of one token: read, and of the prompt's products */
     int ops;

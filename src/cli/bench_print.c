@@ -44,14 +44,16 @@ static void print_md(const struct bench_report *r, bool profile, struct bytes *o
                r->processor, r->instructions, 1e-9 * r->machine.read, 1e-12 * r->machine.flops,
                1e3 * r->open_seconds);
     bytes_addf(out, "at most %.0f MB\n\n", 1e-6 * (double)r->peak);
-    bytes_add_text(out, "| work | behind | tok/s | spread | ms/token | of the roof |\n"
+    bytes_add_text(out, "| work | behind | tok/s | spread | ms/token or step | of the roof |\n"
                         "|---|---|---|---|---|---|\n");
     for (int i = 0; i < r->rows; i++) {
         const struct bench_row *row = &r->row[i];
-        bytes_addf(out, "| %s %lld | %lld | %.2f | %.1f %% | %.3f | %.0f %% of %s |\n",
-                   work_name(row), (long long)row->tokens,
-                   (long long)row->depth, row->median, spread(row), 1e3 / row->median,
-                   roof_share(r, row), row->decode ? "reading" : "multiplying");
+        bytes_addf(out, "| %s %lld", work_name(row), (long long)row->tokens);
+        if (row->together > 1) bytes_addf(out, " x %lld", (long long)row->together);
+        bytes_addf(out, " | %lld | %.2f | %.1f %% | %.3f | %.0f %% of %s |\n",
+                   (long long)row->depth, row->median, spread(row),
+                   1e3 * (double)row->together / row->median, roof_share(r, row),
+                   row->decode ? "reading" : "multiplying");
     }
     for (int i = 0; profile && i < r->rows; i++) print_ops(&r->row[i], out);
 }
@@ -61,15 +63,15 @@ static void print_md(const struct bench_report *r, bool profile, struct bytes *o
 static void print_csv(const struct bench_report *r, struct bytes *out)
 {
     bytes_add_text(out, "model,compute,mode,threads,processor,instructions,read_gb_s,tflop_s,"
-                        "peak_mb,work,tokens,behind,tok_s,low,high,roof_percent\n");
+                        "peak_mb,work,tokens,together,behind,tok_s,low,high,roof_percent\n");
     for (int i = 0; i < r->rows; i++) {
         const struct bench_row *row = &r->row[i];
         bytes_addf(out, "%s,%s,%s,%d,\"%s\",%s,%.1f,%.3f,%.0f,", r->model, r->compute, r->mode,
                    r->threads, r->processor, r->instructions, 1e-9 * r->machine.read,
                    1e-12 * r->machine.flops, 1e-6 * (double)r->peak);
-        bytes_addf(out, "%s,%lld,%lld,%.3f,%.3f,%.3f,%.1f\n", work_name(row),
-                   (long long)row->tokens, (long long)row->depth, row->median, row->low, row->high,
-                   roof_share(r, row));
+        bytes_addf(out, "%s,%lld,%lld,%lld,%.3f,%.3f,%.3f,%.1f\n", work_name(row),
+                   (long long)row->tokens, (long long)row->together, (long long)row->depth,
+                   row->median, row->low, row->high, roof_share(r, row));
     }
 }
 
@@ -90,8 +92,9 @@ static void put_number(struct bytes *out, const char *key, double value)
 static void put_row(const struct bench_report *r, const struct bench_row *row, bool profile,
                     struct bytes *out)
 {
-    bytes_addf(out, "{\"work\":\"%s\",\"tokens\":%lld,\"behind\":%lld,",
-               work_name(row), (long long)row->tokens, (long long)row->depth);
+    bytes_addf(out, "{\"work\":\"%s\",\"tokens\":%lld,\"together\":%lld,\"behind\":%lld,",
+               work_name(row), (long long)row->tokens, (long long)row->together,
+               (long long)row->depth);
     put_number(out, "tok_s", row->median);
     put_number(out, "low", row->low);
     put_number(out, "high", row->high);

@@ -24,6 +24,9 @@ static void rows(void **state)
     assert_int_equal(count("| prompt 5 |"), 1);
     assert_int_equal(count("| decode 2 |"), 1);
     assert_int_equal(count("the rest"), 2);
+    went_well(gdn("bench", TINY, "-p", "5", "-n", "2", "-b", "3", "-d", "0,7", "-r", "1"));
+    assert_int_equal(count("| decode 2 x 3 | 0 |"), 1);
+    assert_int_equal(count("| decode 2 x 3 | 7 |"), 1);
 }
 
 /* The line of the machine names the instructions that were used. */
@@ -50,6 +53,7 @@ static void refusals(void **state)
     refused(2, gdn("bench", "--shape", "qwen3.5-2x"), "did you mean qwen3.5-2b?");
     refused(2, gdn("bench", TINY, "-p", "5,"), "-p: found \"5,\"");
     refused(2, gdn("bench", TINY, "-p", "0"), "-p: found \"0\"");
+    refused(2, gdn("bench", TINY, "-b", "0"), "-b");
     refused(2, gdn("bench", TINY, "-d", "1,2,3,4,5,6,7,8,9"), "up to 8");
     refused(2, gdn("bench", TINY, "-p", "100000"), "context");
 }
