@@ -412,9 +412,9 @@ struct gdn_sampling {
 };
 GDN_API struct gdn_sampling gdn_sampling_default(void); /* greedy */
 
-/* Chooses from the distribution after the last token fed. Padding rows are never chosen. Settings
- * that change logits cost a step: the last token is computed once more (gdn_next has them for
- * nothing). */
+/* Chooses from the distribution after the last token fed. Padding rows are never chosen. Where
+ * settings change logits so that a token beyond the 256 best could matter, the last one fed is
+ * computed once more (gdn_next has that for nothing). */
 GDN_API enum gdn_status gdn_session_sample(gdn_session *session,
                                            const struct gdn_sampling *sampling, int32_t *id,
                                            struct gdn_error *err);

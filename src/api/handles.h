@@ -49,6 +49,7 @@ struct gdn_session {
     int32_t draft[16]; /* ids of the last verify pass */
     bool busy;         /* has a turn in the call at hand */
     struct gdn_draft_stats drafts;
+    int32_t reach; /* tokens that are worth guessing ahead, by the last guesses; 0: none yet */
 };
 
 struct gdn_snapshot {

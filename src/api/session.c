@@ -127,11 +127,12 @@ void session_keep(struct gdn_session *s, const struct best *best)
     s->ready = s->fresh = true;
 }
 
-static void keep_best(void *context, int piece, int32_t row, const struct best *best)
+static bool keep_best(void *context, int piece, int32_t row, const struct best *best)
 {
     const struct relay *r = context;
     (void)row;
     session_keep(r->feeds[piece].session, best);
+    return false;
 }
 
 /* After a step, which may have failed: what of the piece has become part of the session. */

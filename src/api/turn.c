@@ -13,8 +13,8 @@
 #include "api/handles.h"
 #include "run/lookup.h"
 
-/* Tokens ahead, where nobody said. */
-enum { TURNS = 1024, LOOKUP_DEPTH = 8, MTP_DEPTH = 1 };
+/* Tokens ahead, where nobody said; and at first. */
+enum { TURNS = 1024, LOOKUP_DEPTH = 8, MTP_DEPTH = 1, FIRST_REACH = 2 };
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -66,8 +66,10 @@ struct work {
     int32_t before; /* position of the session */
     int32_t drafts; /* behind the tokens fed */
     int32_t most;   /* tokens to choose */
+    int32_t few; /* best of a row that are enough to choose from */
     bool adjusts;
     bool closed; /* nothing more is chosen */
+    bool kept;   /* of the row that was last: what the session keeps */
     bool lost, barred; /* .. for the numbers are not finite; for every token is banned */
 };
 
@@ -76,6 +78,7 @@ struct group {
     struct work *work[TURNS];
     struct piece piece[TURNS];
     int count;
+    int32_t all; /* best that a session keeps */
     bool draft;
 };
 
@@ -117,7 +120,22 @@ static void begin(struct work *w, struct gdn_turn *t)
                        .before = gdn_session_position(t->session),
                        .most = t->most > 0 ? t->most : GDN_TURN_TOKENS};
     w->adjusts = sampler_adjusts(&w->how);
+    w->few = w->adjusts ? 1 : sampler_needs(&w->how);
+    if (t->logprobs && t->top > w->few) w->few = t->top;
     memmove(fed(w), t->ids, sizeof *t->ids * t->n);
+}
+
+/* How far guesses reach next: twice as far when all of them were right; otherwise one further than
+ * they were. A wrong guess costs a row, and a row is not for nothing. */
+static void learn_reach(const struct work *w)
+{
+    struct gdn_session *s = w->turn->session;
+    const int32_t right = w->turn->count - 1;
+    if (w->drafts == 0) return;
+    if (right < w->drafts)
+        s->reach = right + 1;
+    else if (s->reach < 2 * w->drafts)
+        s->reach = 2 * w->drafts;
 }
 
 /* How many tokens may be guessed: as many as could be chosen, and as the context has room for. */
@@ -125,7 +143,9 @@ static int32_t draft_room(const struct work *w)
 {
     const struct gdn_model *m = w->turn->session->model;
     const int32_t usual = m->options.draft == GDN_DRAFT_MTP ? MTP_DEPTH : LOOKUP_DEPTH;
-    const int32_t asked = m->options.draft_depth ? m->options.draft_depth : usual;
+    const int32_t most_ahead = m->options.draft_depth ? m->options.draft_depth : usual;
+    const int32_t reach = w->turn->session->reach ? w->turn->session->reach : FIRST_REACH;
+    const int32_t asked = reach < most_ahead ? reach : most_ahead;
     const int32_t room = m->engine.context - w->before - 1, most = w->most - 1;
     const int32_t depth = asked < most ? asked : most;
     return m->options.draft == GDN_DRAFT_OFF || w->turn->n > 1 ? 0 : depth < room ? depth : room;
@@ -166,7 +186,8 @@ static enum gdn_status ask_head(struct work *work, int count, struct gdn_model *
                                     .out = fed(w) + 1};
         rows[n] = (struct piece){.slot = guesses[n].slot, .n = room};
         of[n++] = w;
-        if (w->how.temperature > 0) ask.best = ENGINE_BEST; /* otherwise the best alone is chosen */
+        const int32_t needs = sampler_needs(&w->how);
+        if (needs > ask.best) ask.best = needs;
     }
     if (n == 0) return GDN_OK;
     prefixes_make_way(m, rows, n);
@@ -210,40 +231,46 @@ static void adjust(void *context, int piece, int32_t row, float *logits, int32_t
     const struct group *g = context;
     const struct work *w = g->work[piece];
     const struct gdn_session *s = w->turn->session;
-    if (w->closed) return;
+    if (w->closed || w->kept) return;
     sampler_adjust(&w->how, s->tokens, w->before + row + 1, vocab, logits,
                    s->model->counts);
 }
 
-/* Rows come in order, and the first is always right; each next one only if the token it was made
- * from is the one that was chosen. */
-static void choose(void *context, int piece, int32_t row, const struct best *best)
+static void choose_from(const struct group *g, struct work *w, int32_t row,
+                        const struct best *best)
 {
-    const struct group *g = context;
-    struct work *w = g->work[piece];
     struct gdn_turn *t = w->turn;
     struct gdn_session *s = t->session;
     const struct ranking *r = &best->choice;
+    w->lost = !isfinite(best->lse);
+    w->barred = !w->lost && isinf(r->values[0]);
+    w->closed = w->lost || w->barred;
     if (w->closed) return;
-    if (!isfinite(best->lse)) {
-        w->closed = w->lost = true;
-        return;
-    }
-    session_keep(s, best);
-    w->barred = isinf(r->values[0]);
-    w->closed = w->barred;
-    if (w->barred) return;
     const int32_t id = sampler_choose(&w->how, r->n, r->ids, r->values,
                                       (int64_t)w->before + row + 1);
     note_logprobs(t, best, id);
     t->id[t->count++] = id;
     t->stopped = is_stop(t, id);
-    w->closed = t->stopped || t->count == w->most;
+    w->closed = t->stopped || t->count == w->most || !g->draft || row == w->drafts;
     if (!g->draft || row == w->drafts) return;
     const bool right = fed(w)[row + 1] == id;
     s->drafts.drafted[row]++;
     s->drafts.accepted[row] += right;
     if (!right) w->closed = true;
+}
+
+/* Rows come in order, and the first is always right; each next one only if the token it was made
+ * from is the one that was chosen. Of the last one the session keeps all best. */
+static bool choose(void *context, int piece, int32_t row, const struct best *best)
+{
+    const struct group *g = context;
+    struct work *w = g->work[piece];
+    if (w->kept) return false;
+    if (!w->closed) choose_from(g, w, row, best);
+    if (!w->closed || w->lost) return false;
+    session_keep(w->turn->session, best);
+    w->kept = best->model.n == g->all;
+    return !w->kept;
 }
 
 /* ---- a group of turns ------------------------------------------------------------------------ */
@@ -255,7 +282,7 @@ static void join(struct group *g, struct work *w)
     g->piece[g->count++] = (struct piece){
         .slot = t->session->slot, .ids = fed(w), .n = (int32_t)t->n + w->drafts,
         .first_logits = (int32_t)t->n + w->drafts, .best = g->draft ? BEST_EVERY : BEST_LAST,
-        .adjust = w->adjusts};
+        .few = g->draft ? w->few : 0, .adjust = w->adjusts};
     t->session->fresh = false;
 }
 
@@ -275,6 +302,7 @@ static void settle(struct group *g, struct state *st, enum gdn_status status)
             s->drafts.chosen += t->count;
         }
         if (!g->draft) continue;
+        learn_reach(w);
         state_commit(st, s->slot, t->count + (w->lost || w->barred));
         state_judge(st, s->slot, !w->lost);
     }
@@ -304,7 +332,8 @@ static enum gdn_status run_groups(struct work *work, int count, struct engine *e
     bool drafts = false;
     for (int i = 0; i < count; i++) drafts |= work[i].drafts > 0;
     for (int pass = drafts ? 0 : 1; pass < 2; pass++) {
-        struct group g = {.draft = pass == 0};
+        struct group g = {.draft = pass == 0,
+                          .all = engine->vocab < ENGINE_BEST ? engine->vocab : ENGINE_BEST};
         for (int i = 0; i < count; i++)
             if (!drafts || (work[i].turn->n == 1) == g.draft) join(&g, &work[i]);
         TRY(run(&g, work, engine, err));
@@ -338,6 +367,22 @@ enum gdn_status gdn_next(struct gdn_turn *turns, int count, struct gdn_error *er
 
 /* ---- one at a time --------------------------------------------------------------------------- */
 
+/* From the best that were kept, when no other token of the row can matter. */
+static bool sample_best(const gdn_session *s, const struct gdn_sampling *how, int32_t *id)
+{
+    const int32_t position = gdn_session_position(s), needs = sampler_needs(how);
+    struct sampler_best best = {.n = s->best_count};
+    memcpy(best.ids, s->best_ids, sizeof *best.ids * (size_t)best.n);
+    memcpy(best.values, s->best_values, sizeof *best.values * (size_t)best.n);
+    const int32_t vocab = s->model->engine.vocab;
+    const int32_t sure = sampler_adjust_best(how, s->tokens, position, vocab, &best,
+                                             s->model->counts);
+    if (sure < needs && sure < vocab) return false;
+    if (isinf(best.values[0])) return false;
+    *id = sampler_choose(how, sure, best.ids, best.values, position);
+    return true;
+}
+
 /* The distribution that is kept is the model's own. To change the logits of all tokens the last one
  * is taken back and fed again. */
 static enum gdn_status sample_again(gdn_session *s, const struct gdn_sampling *sampling,
@@ -361,7 +406,8 @@ enum gdn_status gdn_session_sample(gdn_session *s, const struct gdn_sampling *sa
     if (!s->ready)
         return error_set(err, GDN_ERR_USAGE, "there is no distribution yet: feed a token first");
     const struct gdn_sampling how = sampling_or_greedy(sampling);
-    if (sampler_adjusts(&how)) return sample_again(s, &how, id, err);
+    if (sampler_adjusts(&how))
+        return sample_best(s, &how, id) ? GDN_OK : sample_again(s, &how, id, err);
     *id = sampler_choose(&how, s->best_count, s->best_ids, s->best_values,
                          gdn_session_position(s));
     return GDN_OK;

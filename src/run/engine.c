@@ -289,6 +289,16 @@ static int32_t best_of_row(const struct engine *e)
     return e->vocab < ENGINE_BEST ? e->vocab : ENGINE_BEST;
 }
 
+/* All that are kept of one row. */
+static struct best best_of_one(struct step *s, struct tensor *row)
+{
+    struct engine *e = s->e;
+    const int32_t k = best_of_row(e);
+    find_best(e, &s->pass, row, k, e->choice);
+    fetch_best(e, e->choice_stage, e->choice, 1, k);
+    return best_of(e->choice_stage, 1, k, 0);
+}
+
 /* The best of the row as the sink would have it. */
 static struct ranking adjust_best(struct step *s, const struct stretch *t, int32_t row)
 {
@@ -299,10 +309,7 @@ static struct ranking adjust_best(struct step *s, const struct stretch *t, int32
     s->sink->adjust(s->sink->context, t->piece, row, changed, e->vocab);
     e->device->upload(e->device, e->adjusted, changed, bytes);
     struct tensor over = tensor_over(e->adjusted, DTYPE_F32, 2, (int64_t[]){1, e->vocab});
-    const int32_t k = best_of_row(e);
-    find_best(e, &s->pass, &over, k, e->choice);
-    fetch_best(e, e->choice_stage, e->choice, 1, k);
-    return best_of(e->choice_stage, 1, k, 0).model;
+    return best_of_one(s, &over).model;
 }
 
 /* Row `row` of the pass and its best; its logits are row i of some, unless they are gone. */
@@ -322,15 +329,32 @@ static void give_row(struct step *s, struct stretch *t, struct tensor *logits, i
         best.choice = adjust_best(s, t, at);
         if (pass_status(&s->pass) != GDN_OK) return;
     }
-    s->sink->best(s->sink->context, t->piece, at, &best);
+    const bool few = best.model.n < best_of_row(e);
+    if (!s->sink->best(s->sink->context, t->piece, at, &best) || !few) return;
+    struct tensor one = tensor_over(tensor_at(logits, i * logits->stride[0]), logits->dtype, 2,
+                                    (int64_t[]){1, logits->dim[1]});
+    best.model = best_of_one(s, &one).model;
+    if (pass_status(&s->pass) == GDN_OK) s->sink->best(s->sink->context, t->piece, at, &best);
 }
 
-/* Hands out the best, which are found, of wanted rows first..first+n-1; logits NULL: nobody
- * adjusts them. */
-static void give_found(struct step *s, struct tensor *logits, int32_t first, int32_t n)
+/* How many best are enough at first for all pieces. */
+static int32_t few_of_row(const struct step *s)
+{
+    const int32_t all = best_of_row(s->e);
+    int32_t most = 1;
+    for (int32_t b = 0; b < s->B; b++) {
+        const int32_t few = s->pieces[s->stretch[b].piece].few;
+        if (few == 0 || few > most) most = few ? few : all;
+    }
+    return most < all ? most : all;
+}
+
+/* Hands out the best, of which k are found, of wanted rows first..first+n-1; logits NULL: k are
+ * all, and nobody adjusts them. */
+static void give_found(struct step *s, struct tensor *logits, int32_t first, int32_t n, int32_t k)
 {
     struct engine *e = s->e;
-    const int32_t *wanted = wanted_of(e, e->stage) + first, k = best_of_row(e);
+    const int32_t *wanted = wanted_of(e, e->stage) + first;
     fetch_best(e, e->best_stage, e->best, n, k);
     for (int32_t i = 0, b = 0; pass_status(&s->pass) == GDN_OK && i < n; i++)
         give_row(s, stretch_of(s, wanted[i], &b), logits, i, wanted[i],
@@ -347,8 +371,9 @@ static void give_best(struct step *s, struct tensor *hidden)
         const int32_t some = s->asked - first < e->head_rows ? s->asked - first : e->head_rows;
         const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
         struct tensor *logits = head(s, hidden, first, some);
-        find_best(e, &s->pass, logits, best_of_row(e), e->best);
-        give_found(s, logits, first, some);
+        const int32_t k = few_of_row(s);
+        find_best(e, &s->pass, logits, k, e->best);
+        give_found(s, logits, first, some, k);
         arena_release(&e->data, data);
         arena_release(&e->meta, meta);
     }
@@ -429,7 +454,8 @@ static void repeat(struct step *s)
         e->device->play(e->device, entry->made);
     else
         run_alike(s);
-    if (s->asked > 0 && pass_status(&s->pass) == GDN_OK) give_found(s, NULL, 0, s->asked);
+    if (s->asked > 0 && pass_status(&s->pass) == GDN_OK)
+        give_found(s, NULL, 0, s->asked, best_of_row(e));
 }
 
 static void run_pass(struct step *s)

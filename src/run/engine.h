@@ -77,6 +77,7 @@ struct piece {
     int32_t n;
     int32_t first_logits; /* logits of rows first_logits..n-1; n: none */
     enum best_rows best;
+    int32_t few; /* so many best are enough at first; 0: ENGINE_BEST */
     bool adjust; /* sink->adjust is asked before the best of a row are handed out */
 };
 
@@ -100,7 +101,8 @@ struct sink {
     void (*hidden)(void *context, int piece, int32_t row, int32_t index, const float *x,
                    int32_t width);
     void (*loss)(void *context, int piece, int32_t row, double nats);
-    void (*best)(void *context, int piece, int32_t row, const struct best *best);
+    /* True: now all ENGINE_BEST of the row, which were few. */
+    bool (*best)(void *context, int piece, int32_t row, const struct best *best);
     /* Changes the logits [vocab] that are chosen from. */
     void (*adjust)(void *context, int piece, int32_t row, float *logits, int32_t vocab);
 };

@@ -1,10 +1,9 @@
 #include "run/sampler.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/rng.h"
-
-enum { CANDIDATES = 256 };
 
 /* ---- what may be chosen ---------------------------------------------------------------------- */
 
@@ -49,6 +48,72 @@ void sampler_adjust(const struct gdn_sampling *s, const int32_t *tokens, int32_t
         if (s->banned[i] < vocab) row[s->banned[i]] = -INFINITY;
 }
 
+/* Nothing can come to have more than it had, but for biases. */
+static bool only_lessens(const struct gdn_sampling *s)
+{
+    return (!repeats(s) || s->repetition > 1) && s->presence >= 0 && s->frequency >= 0;
+}
+
+struct candidate {
+    float value;
+    int32_t id;
+};
+
+static float *find(struct sampler_best *best, int32_t id)
+{
+    for (int32_t i = 0; i < best->n; i++)
+        if (best->ids[i] == id) return &best->values[i];
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->value < y->value || x->value > y->value) return x->value < y->value ? 1 : -1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static void put_in_order(struct sampler_best *best)
+{
+    struct candidate all[SAMPLER_BEST];
+    for (int32_t i = 0; i < best->n; i++)
+        all[i] = (struct candidate){best->values[i], best->ids[i]};
+    qsort(all, (size_t)best->n, sizeof *all, by_value);
+    for (int32_t i = 0; i < best->n; i++) {
+        best->values[i] = all[i].value;
+        best->ids[i] = all[i].id;
+    }
+}
+
+int32_t sampler_adjust_best(const struct gdn_sampling *s, const int32_t *tokens, int32_t n,
+                            int32_t vocab, struct sampler_best *best, int32_t *counts)
+{
+    const float last = best->values[best->n - 1];
+    bool certain = only_lessens(s);
+    const int32_t first = !looks_back(s) ? n : s->window > 0 && s->window < n ? n - s->window : 0;
+    for (int32_t i = first; i < n; i++)
+        if (tokens[i] < vocab) counts[tokens[i]]++;
+    for (int32_t i = 0; i < best->n; i++)
+        if (counts[best->ids[i]] > 0)
+            best->values[i] = lessen(s, best->values[i], counts[best->ids[i]]);
+    for (int32_t i = first; i < n; i++)
+        if (tokens[i] < vocab) counts[tokens[i]] = 0;
+    for (size_t i = 0; i < s->bias_count; i++) {
+        float *value = find(best, s->bias[i].id);
+        if (value) *value += s->bias[i].add;
+        certain = certain && (value || s->bias[i].add <= 0);
+    }
+    for (size_t i = 0; i < s->banned_count; i++) {
+        float *value = find(best, s->banned[i]);
+        if (value) *value = -INFINITY;
+    }
+    put_in_order(best);
+    if (best->n == vocab) return best->n;
+    int32_t sure = 0;
+    while (certain && sure < best->n && best->values[sure] > last) sure++;
+    return sure;
+}
+
 /* ---- the draw -------------------------------------------------------------------------------- */
 
 /* -log(-log u), u in (0, 1): the larger of such noises plus logits is each with its probability. */
@@ -83,13 +148,19 @@ static int32_t kept(const struct gdn_sampling *s, int32_t n, const double *weigh
     return keep;
 }
 
+int32_t sampler_needs(const struct gdn_sampling *s)
+{
+    if (s->temperature <= 0) return 1;
+    return s->top_k > 0 && s->top_k < SAMPLER_BEST ? s->top_k : SAMPLER_BEST;
+}
+
 int32_t sampler_choose(const struct gdn_sampling *s, int32_t n, const int32_t *ids,
                        const float *values, int64_t position)
 {
     if (s->temperature <= 0 || n == 1) return ids[0];
-    if (n > CANDIDATES) n = CANDIDATES;
+    if (n > SAMPLER_BEST) n = SAMPLER_BEST;
     if (s->top_k > 0 && s->top_k < n) n = s->top_k;
-    double weight[CANDIDATES], sum, most = -INFINITY;
+    double weight[SAMPLER_BEST], sum, most = -INFINITY;
     weigh(s, n, values, weight, &sum);
     const int32_t keep = kept(s, n, weight, sum);
     struct rng rng = {.seed = s->seed, .counter = (uint64_t)position};

@@ -13,6 +13,12 @@
 
 #include "gdn/gdn.h"
 
+enum { SAMPLER_BEST = 256 };
+struct sampler_best {
+    int32_t n, ids[SAMPLER_BEST];
+    float values[SAMPLER_BEST];
+};
+
 /* Something in it changes logits. */
 bool sampler_adjusts(const struct gdn_sampling *sampling);
 
@@ -22,6 +28,16 @@ bool sampler_adjusts(const struct gdn_sampling *sampling);
  * over. counts: [vocab] zeros, and zeros again afterwards. */
 void sampler_adjust(const struct gdn_sampling *sampling, const int32_t *tokens, int32_t n,
                     int32_t vocab, float *row, int32_t *counts);
+
+/* The same over the n best of a row alone, in order: changes their logits, puts them in order again
+ * (equal ones by id), and returns how many of them are certain to be the first of the whole row
+ * changed. Those that are not among the n had no more than the last of them, and what would raise
+ * them makes nothing certain. */
+int32_t sampler_adjust_best(const struct gdn_sampling *sampling, const int32_t *tokens, int32_t n,
+                            int32_t vocab, struct sampler_best *best, int32_t *counts);
+
+/* How many of the best of a row, changed or not, decide what is chosen. */
+int32_t sampler_needs(const struct gdn_sampling *sampling);
 
 /* `ids` and `values` (logits): n >= 1 best tokens, most likely first; `position`: of the token that
  * is chosen. Without any weight to draw by (infinite, all NaN) the first is taken. */

@@ -215,6 +215,47 @@ static void bans_leave_the_rest(void **state)
 }
 
 /* A turn ends with a stop token, which is chosen but not fed; also one that had been drafted. */
+/* Whatever changes logits, sampling is what a turn chooses; and the token fed last runs again only
+ * where a token beyond the best that are kept could matter. */
+static void sampled_as_in_a_turn(void **state)
+{
+    (void)state;
+    static const struct gdn_bias raise = {4000, 3}, lower = {5, -2};
+    static const struct {
+        struct gdn_sampling how;
+        bool again;
+    } all[] = {
+        {{.size = sizeof greedy, .presence = 2}, false},
+        {{.size = sizeof greedy, .repetition = 1.5, .frequency = 1, .window = 9}, false},
+        {{.size = sizeof greedy, .temperature = 1, .top_k = 20, .repetition = 1.2}, false},
+        {{.size = sizeof greedy, .temperature = 1, .presence = 50}, true},
+        {{.size = sizeof greedy, .bias = &lower, .bias_count = 1}, false},
+        {{.size = sizeof greedy, .bias = &raise, .bias_count = 1}, true},
+        {{.size = sizeof greedy, .repetition = 0.5}, true},
+    };
+    gdn_model *model = open_with(DEMO, &(struct gdn_options){
+        .size = sizeof(struct gdn_options), .threads = 1, .context = 300, .sessions = 2});
+    struct gdn_op_time times[64];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        gdn_session *s = open_session(model), *turned = open_session(model);
+        struct gdn_turn t = turn_of(turned, text, 12);
+        int32_t id;
+        t.sampling = &all[i].how;
+        accepted(gdn_next(&t, 1, &err));
+        accepted(gdn_session_feed(s, text, 12, &err));
+        gdn_model_profile(model, times, 64);
+        accepted(gdn_session_sample(s, &all[i].how, &id, &err));
+        int64_t calls = 0;
+        for (int k = gdn_model_profile(model, times, 64); k > 0; k--) calls += times[k - 1].calls;
+        if (id != t.id[0] || (calls > 0) != all[i].again)
+            fail_msg("settings %zu: found token %d after %lld calls, need %d", i, id,
+                     (long long)calls, t.id[0]);
+        gdn_session_free(s);
+        gdn_session_free(turned);
+    }
+    gdn_model_close(model);
+}
+
 static void stops(void **state)
 {
     (void)state;
@@ -274,7 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_turns), cmocka_unit_test(refused_options),
         cmocka_unit_test(logprobs_are_the_rows), cmocka_unit_test(bans_leave_the_rest),
-        cmocka_unit_test(stops), cmocka_unit_test(failed_turn),
+        cmocka_unit_test(stops), cmocka_unit_test(sampled_as_in_a_turn), cmocka_unit_test(failed_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,11 +184,12 @@ struct trap {
 };
 
 /* Scratch is gone as soon as the first piece has come through. */
-static void spring(void *context, int piece, int32_t row, const struct best *best)
+static bool spring(void *context, int piece, int32_t row, const struct best *best)
 {
     struct trap *t = context;
     see_best(&t->seen, piece, row, best);
     t->whole = shrink(t->rig, 0);
+    return false;
 }
 
 /* Passes of 4 rows: a token and the head of a prefill go through; the second pass fails. */

@@ -101,7 +101,7 @@ static inline void see_loss(void *context, int piece, int32_t row, double nats)
     s->loss[piece] = mix(s->loss[piece], &nats, sizeof nats);
 }
 
-static inline void see_best(void *context, int piece, int32_t row, const struct best *best)
+static inline bool see_best(void *context, int piece, int32_t row, const struct best *best)
 {
     struct seen *s = context;
     const struct ranking *r = &best->model;
@@ -110,6 +110,7 @@ static inline void see_best(void *context, int piece, int32_t row, const struct 
     s->best[piece] = mix(s->best[piece], r->ids, sizeof *r->ids * (size_t)r->n);
     s->best[piece] = mix(s->best[piece], r->values, sizeof *r->values * (size_t)r->n);
     s->best[piece] = mix(s->best[piece], &best->lse, sizeof best->lse);
+    return false;
 }
 
 static inline struct sink see(struct seen *seen)

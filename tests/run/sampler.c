@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -272,6 +273,84 @@ static void only_what_is_asked_for(void **state)
     assert_true(sampler_adjusts(&(struct gdn_sampling){.banned = &ban, .banned_count = 1}));
 }
 
+/* ---- from the best of a row alone ------------------------------------------------------------ */
+
+enum { WIDE = 900, SAID = 40 };
+
+struct ranked {
+    float value;
+    int32_t id;
+};
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    return x->value > y->value ? -1 : x->value < y->value ? 1 : x->id - y->id;
+}
+
+static void rank(const float *row, struct ranked *out)
+{
+    for (int32_t i = 0; i < WIDE; i++) out[i] = (struct ranked){row[i], i};
+    qsort(out, WIDE, sizeof *out, by_rank);
+}
+
+static double one_of(struct rng *rng, const double *list, uint64_t n)
+{
+    return list[rng_below(rng, n)];
+}
+
+/* What is said to be certain is what the whole row gives, in bits and in order; and it is more than
+ * nothing wherever tokens are only made less likely. */
+static void certain_is_certain(void **state)
+{
+    (void)state;
+    static const double repetition[] = {0, 1, 1.2, 3, 0.8}, off[] = {0, 0.5, 4, -1};
+    static int32_t counts[WIDE];
+    static float row[WIDE];
+    static struct ranked before[WIDE], after[WIDE];
+    struct rng rng = {.seed = 8};
+    int64_t certain = 0, asked = 0;
+    for (int round = 0; round < 3000; round++) {
+        struct gdn_bias bias[3];
+        int32_t said[SAID], ban[2];
+        /* Steps of a quarter: many are equal. */
+        for (int i = 0; i < WIDE; i++) row[i] = 0.25f * (float)(int)(12 * rng_normal(&rng));
+        rank(row, before);
+        struct sampler_best best = {.n = 1 + (int32_t)rng_below(&rng, SAMPLER_BEST)};
+        for (int i = 0; i < SAID; i++)
+            said[i] = rng_below(&rng, 2) ? before[rng_below(&rng, 60)].id
+                                         : (int32_t)rng_below(&rng, WIDE + 20);
+        for (int i = 0; i < 3; i++)
+            bias[i] = (struct gdn_bias){before[rng_below(&rng, 500)].id,
+                                        rng_below(&rng, 3) ? -1.5f : 2};
+        for (int i = 0; i < 2; i++) ban[i] = before[rng_below(&rng, 20)].id;
+        const struct gdn_sampling s = {.repetition = one_of(&rng, repetition, 5),
+                                       .presence = one_of(&rng, off, 4),
+                                       .frequency = one_of(&rng, off, 4),
+                                       .window = (int32_t)rng_below(&rng, 3) * 15, .bias = bias,
+                                       .bias_count = rng_below(&rng, 4), .banned = ban,
+                                       .banned_count = rng_below(&rng, 3)};
+        for (int32_t i = 0; i < best.n; i++) {
+            best.ids[i] = before[i].id;
+            best.values[i] = before[i].value;
+        }
+        const int32_t sure = sampler_adjust_best(&s, said, SAID, WIDE, &best, counts);
+        sampler_adjust(&s, said, SAID, WIDE, row, counts);
+        rank(row, after);
+        assert_in_range(sure, 0, best.n);
+        for (int32_t i = 0; i < sure; i++)
+            if (best.ids[i] != after[i].id || memcmp(&best.values[i], &after[i].value, 4) != 0)
+                fail_msg("round %d, place %d of %d: found %d, need %d", round, i, sure,
+                         best.ids[i], after[i].id);
+        for (int i = 0; i < WIDE; i++) assert_int_equal(counts[i], 0);
+        const bool lessens = s.repetition > 1 && s.presence >= 0 && s.frequency >= 0;
+        if (!lessens || s.bias_count > 0 || best.n < 100) continue;
+        asked++;
+        certain += sure > 0;
+    }
+    assert_true(asked > 50 && certain > asked / 10 * 9);
+}
+
 /* ---- hostile numbers ------------------------------------------------------------------------- */
 
 static void anything_is_survived(void **state)
@@ -322,7 +401,7 @@ int main(void)
         cmocka_unit_test(cold_is_the_best),     cmocka_unit_test(sets_are_exact),
         cmocka_unit_test(drawn_by_weight),      cmocka_unit_test(same_seed_same_token),
         cmocka_unit_test(similar_rows_draw_alike), cmocka_unit_test(penalties_by_hand),
-        cmocka_unit_test(only_what_is_asked_for),
+        cmocka_unit_test(only_what_is_asked_for), cmocka_unit_test(certain_is_certain),
         cmocka_unit_test(anything_is_survived), cmocka_unit_test(no_weights),
     };
     return cmocka_run_group_tests(tests, set_values, NULL);
