@@ -69,5 +69,7 @@ bool batches_commit_apart(void), speculation_costs_entries(void);
 bool every_family_follows(void), every_family_keeps_its_past(void), olmo_keeps_its_past(void);
 /* founding_text.c */
 bool ssm_is_not_taken(void), families_say_the_same(void), short_answers_stop(void);
+/* founding_talk.c */
+bool decay_is_wide(void), right_digit_first(void), no_collapse(void), own_text_is_likely(void);
 
 #endif
