@@ -192,14 +192,20 @@ static void on_the_reference(void **state)
     (void)state;
     speculation_is_plain("q35-r2-untied", (struct play_options){.device = "ref"},
                          GDN_DRAFT_LOOKUP);
+    if (MODELS > 2)
+        speculation_is_plain("q35-r4-odd", (struct play_options){.device = "ref"}, GDN_DRAFT_MTP);
 }
 
 static void with_the_head(void **state)
 {
     (void)state;
     static const char *const heads[] = {"q35-r4-odd", "q35moe-stacked", "next-plain"};
-    for (int m = 0; m < 3; m++)
+    for (int m = 0; m < 3; m++) {
         speculation_is_plain(heads[m], (struct play_options){.device = "cpu"}, GDN_DRAFT_MTP);
+        speculation_is_plain(heads[m], (struct play_options){.device = "cpu", .compute = GDN_BF16,
+                                                             .state = GDN_BF16},
+                             GDN_DRAFT_MTP);
+    }
     if (MODELS > 2) /* a trained head; too long under sanitizers */
         speculation_is_plain("models/demo", (struct play_options){.device = "cpu"}, GDN_DRAFT_MTP);
 }
