@@ -3,6 +3,7 @@
  *
  *     gdn-bench-speculate MODEL [--draw] [ROUNDS] < TEXT
  *
+ * Greedy, or drawn as the model's makers recommend (temperature 1 if they do not).
  * The kinds take turns, prompt by prompt, on one thread that is timed by its own clock; of each the
  * median over the rounds is told, and of its ratio to the plain one of the same round. Prompts are
  * not timed. Before that: how long a verify pass of so many rows takes, of one plain token. */
@@ -56,6 +57,13 @@ static void open_models(struct work *w, const char *path)
         well(w, gdn_model_open(path, &o, &w->model[k], &w->err));
     }
     gdn_model_describe(w->model[0], &w->info);
+}
+
+static void recommended(struct work *w)
+{
+    w->how.temperature = w->info.recommends ? w->info.temperature : 1;
+    w->how.top_k = w->info.top_k;
+    w->how.top_p = w->info.top_p;
 }
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
@@ -208,15 +216,17 @@ int main(int argc, char **argv)
     static struct prompts books, questions;
     size_t room = 1 << 24;
     char *text = bench_must(malloc(room));
-    w.how = gdn_sampling_default();
+    bool draw = false;
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], "--draw") == 0)
-            w.how.temperature = 1;
+            draw = true;
         else
             w.rounds = atoi(argv[i]);
     }
     bench_check(argc > 1 && w.rounds >= 1 && w.rounds <= ROUNDS, "MODEL [--draw] [ROUNDS] < TEXT");
     open_models(&w, argv[1]);
+    w.how = gdn_sampling_default();
+    if (draw) recommended(&w);
     const size_t len = fread(text, 1, room, stdin);
     take_books(&w, &books, text, len);
     take_questions(&w, &questions);

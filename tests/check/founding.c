@@ -7,7 +7,6 @@
 
 /* The themes of what is still to come. */
 #define MODELS "fast CPU models (6)"
-#define ENGINE "engine and command line (7)"
 #define CUDA "CUDA (8)"
 #define TRAINING "training"
 #define SERVER "server"
