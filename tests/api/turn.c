@@ -315,7 +315,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_turns), cmocka_unit_test(refused_options),
         cmocka_unit_test(logprobs_are_the_rows), cmocka_unit_test(bans_leave_the_rest),
-        cmocka_unit_test(stops), cmocka_unit_test(sampled_as_in_a_turn), cmocka_unit_test(failed_turn),
+        cmocka_unit_test(stops), cmocka_unit_test(sampled_as_in_a_turn),
+        cmocka_unit_test(failed_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
