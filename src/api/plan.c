@@ -32,13 +32,17 @@ static struct machine_memory memory_left(const struct gdn_model *m)
 
 int64_t plan_left(const struct gdn_model *m) { return memory_left(m).left; }
 
+/* A host touches the spare slot only when something is restored; a GPU gives all at once. */
+static int32_t slots_held(const struct gdn_model *m)
+{
+    return m->device->host ? m->options.sessions : m->engine_options.slots;
+}
+
 struct plan plan_make(const struct gdn_model *m)
 {
     const struct weights *w = &m->weights;
-    /* A host touches the spare slot only when something is restored; a GPU gives all at once. */
-    const int32_t slots = m->device->host ? m->options.sessions : m->engine_options.slots;
     struct plan p = {.weights = w->file_bytes - w->unused_bytes, .copied = w->copied_bytes,
-                     .sessions = slots * plan_session(m, m->engine_options.context),
+                     .sessions = slots_held(m) * plan_session(m, m->engine_options.context),
                      .scratch = (int64_t)engine_scratch_bytes(&m->config, m->device,
                                                               &m->engine_options)};
     if (!m->device->host) {
@@ -87,6 +91,7 @@ enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
      * unless something is restored. */
     p.weights = p.copied = 0;
     p.sessions = m->engine_options.slots * plan_session(m, m->engine_options.context);
+    p.scratch += ENGINE_META;
     p.all = p.sessions + p.scratch;
     if (p.all > machine.address)
         return refuse(m, m->engine_options.slots, &p, machine.address,
@@ -96,14 +101,16 @@ enum gdn_status plan_check(const struct gdn_model *m, struct gdn_error *err)
 
 int32_t plan_context(const struct gdn_model *m)
 {
-    const struct machine_memory machine = machine_memory();
+    const struct machine_memory machine = memory_left(m);
     const struct plan p = plan_make(m);
     const int32_t whole = m->engine_options.context;
     if (machine.left == INT64_MAX && machine.address == INT64_MAX) return whole;
     /* An eighth stays free: what is left now is not what is left when the first session comes. */
     const int64_t left = machine.left / 8 * 7 - (p.all - p.sessions);
-    const int64_t address = machine.address / 8 * 7 - p.scratch;
-    const int32_t by_left = context_for(m, m->options.sessions, left);
+    /* And addresses for a template at work (text/jinja). */
+    const int64_t beside = p.scratch + ENGINE_META + JINJA_INPUT_MAX;
+    const int64_t address = machine.address / 8 * 7 - beside;
+    const int32_t by_left = context_for(m, slots_held(m), left);
     const int32_t by_address = context_for(m, m->engine_options.slots, address);
     const int32_t most = by_left < by_address ? by_left : by_address;
     return most > 0 ? most : whole;

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "run/stage.h"
 
-enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20, META_BYTES = 64 << 20 };
+enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20 };
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
@@ -77,7 +77,7 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
     mem_give(shape);
     if (status != GDN_OK) return status;
     const size_t scratch = engine_scratch_bytes(c, device, o);
-    if (device->arena_open(device, &e->data, scratch) && arena_open(&e->meta, META_BYTES) &&
+    if (device->arena_open(device, &e->data, scratch) && arena_open(&e->meta, ENGINE_META) &&
         take_buffers(e))
         return GDN_OK;
     engine_close(e);

@@ -63,6 +63,8 @@ enum gdn_status engine_open(struct engine *engine, const struct config *config,
                             const struct engine_options *options, struct gdn_error *err);
 void engine_close(struct engine *engine);
 
+/* Address space of the arena of structs, of which a pass touches little. */
+enum { ENGINE_META = 64 << 20 };
 /* Address space of the scratch arena. */
 size_t engine_scratch_bytes(const struct config *config, const struct device *device,
                             const struct engine_options *options);

@@ -157,11 +157,39 @@ static void limit_of_addresses(void **state)
     gdn_model_close(model);
 }
 
+/* What fits under such a limit can be had: the engine opens, and says something. */
+static void fits_under_a_limit(void **state)
+{
+    (void)state;
+    has((int64_t)1 << 40);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct gdn_error err = {0};
+        struct gdn_options o = small_options();
+        struct gdn_model_info info;
+        gdn_model *model;
+        gdn_session *session;
+        const struct rlimit limit = {.rlim_cur = 300 << 20, .rlim_max = RLIM_INFINITY};
+        o.context = GDN_CONTEXT_FIT;
+        if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(1);
+        if (gdn_model_open(DEMO, &o, &model, &err) != GDN_OK) _exit(2);
+        gdn_model_describe(model, &info);
+        if (info.context >= 32768 || info.context < 64) _exit(3);
+        if (gdn_session_new(model, &session, &err) != GDN_OK) _exit(4);
+        _exit(gdn_session_feed(session, (int32_t[]){1, 2, 3}, 3, &err) == GDN_OK ? 0 : 5);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_before_it_is_taken), cmocka_unit_test(the_context_that_fits),
         cmocka_unit_test(what_fits_is_taken),         cmocka_unit_test(limit_of_addresses),
+        cmocka_unit_test(fits_under_a_limit),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }
