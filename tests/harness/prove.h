@@ -15,6 +15,11 @@ void prove_forward(struct lab *lab, const struct proof *proof, const struct shap
 void prove_alone(struct lab *lab, const struct proof *proof, const struct shape *s, bool grads,
                  struct verdict *v);
 
+/* Rows 4 GiB apart give the bits that they give side by side. Needs a device that has far_room. */
+void prove_far(struct lab *lab, const struct proof *proof, const struct shape *s,
+               struct verdict *v);
+bool far_room(struct device *device);
+
 /* Backward against the reference's on the same inputs; it adds to what stands in the gradients; an
  * output without a gradient counts as zero, an input without one leaves the others unchanged; the
  * same bits in a second run and with 2 and 3 threads. */

@@ -1,5 +1,6 @@
 #include "harness/suite.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -35,6 +36,7 @@ int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS])
     if (p) {
         test[n++] = (struct test){suite, "forward", NULL, prove_forward, &p->forward};
         test[n++] = (struct test){suite, "alone", NULL, alone_forward, &p->forward};
+        test[n++] = (struct test){suite, "far", NULL, prove_far, &p->forward};
     }
     if (p && sweep_count(&p->backward) > 0) {
         test[n++] = (struct test){suite, "differences", NULL, prove_differences, &p->differences};
@@ -56,7 +58,7 @@ static bool shape_fits(const struct shape *s, const struct device *device)
     return device->host || !dtype_quantised((enum dtype)s->weight);
 }
 
-bool test_applies(const struct test *test, const struct device *device)
+bool test_applies(const struct test *test, struct device *device)
 {
     const struct proof *p = test->suite->proof;
     if (test->law) return !test->law->applies || test->law->applies(device);
@@ -66,8 +68,11 @@ bool test_applies(const struct test *test, const struct device *device)
         const struct shape s = sweep_shape(test->sweep, i);
         any = shape_fits(&s, device);
     }
+    if (test->prove == prove_far) return any && far_room(device);
     return any && (!back || device->backward[p->op]);
 }
+
+enum { FAR_CASES = 16 };
 
 void test_run(const struct test *test, struct lab *lab, struct verdict *v)
 {
@@ -75,9 +80,10 @@ void test_run(const struct test *test, struct lab *lab, struct verdict *v)
         test->law->run(lab, v, test->law);
         return;
     }
-    for (int i = 0; i < sweep_count(test->sweep); i++) {
+    const int most = test->prove == prove_far ? FAR_CASES : INT_MAX;
+    for (int i = 0, done = 0; i < sweep_count(test->sweep) && done < most; i++) {
         const struct shape s = sweep_shape(test->sweep, i);
-        if (shape_fits(&s, lab->under[0].device))
+        if (shape_fits(&s, lab->under[0].device) && ++done)
             test->prove(lab, test->suite->proof, &s, v);
     }
 }

@@ -41,7 +41,7 @@ struct test {
 
 int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS]);
 /* Whether the device has what the test is about: it may have no way back. */
-bool test_applies(const struct test *test, const struct device *device);
+bool test_applies(const struct test *test, struct device *device);
 /* `subject` of the verdict is set; its counts begin at 0. */
 void test_run(const struct test *test, struct lab *lab, struct verdict *v);
 
