@@ -389,12 +389,63 @@ static void recordings_fit(void **state)
     play_close(&play);
 }
 
-int main(void)
+/* ---- for compute-sanitizer ------------------------------------------------------------------ */
+
+struct seen {
+    int64_t rows, odd; /* odd: not finite */
+};
+
+static void look(void *context, int feed, size_t row, const float *logits, int32_t vocab)
 {
+    (void)feed, (void)row;
+    struct seen *seen = context;
+    seen->rows++;
+    for (int32_t i = 0; i < vocab; i++) seen->odd += !isfinite(logits[i]);
+}
+
+/* Three sequences of 1, 65 and 257 rows in one call, then decode, recorded as well, and drafts. */
+static void small_of(const char *model, struct play_options options)
+{
+    static const size_t rows[3] = {1, 65, 257};
+    struct gdn_error err = {0};
+    struct gdn_feed feed[3];
+    struct seen seen = {0};
+    const struct gdn_sink sink = {.context = &seen, .logits = look};
+    struct play play;
+    int32_t ids[300];
+    options.sessions = 3;
+    play_open(&play, model, &options);
+    play_ids(&play, 4, ids, 300);
+    for (int i = 0; i < 3; i++)
+        feed[i] = (struct gdn_feed){.session = play_session(&play), .ids = ids, .n = rows[i]};
+    must(gdn_step(feed, 3, &sink, &err), &err);
+    for (int i = 0; i < 3; i++) feed[i].n = 1, feed[i].ids = ids + 280 + i;
+    for (int step = 0; step < 3; step++) must(gdn_step(feed, 3, &sink, &err), &err);
+    must(gdn_session_draft(feed[1].session, ids, 16, &sink, &err), &err);
+    gdn_session_commit(feed[1].session, 5);
+    must(gdn_session_draft(feed[1].session, ids, 4, &sink, &err), &err);
+    assert_int_equal(seen.rows, 1 + 65 + 257 + 3 * 3 + 16 + 4);
+    assert_int_equal(seen.odd, 0);
+    play_close(&play);
+}
+
+static void small(void **state)
+{
+    (void)state;
+    every_kind(small_of);
+}
+
+/* "small" alone is what runs under compute-sanitizer, which is a hundred times slower. */
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest sanitized[] = {cmocka_unit_test(small)};
+    if (argc > 1 && strcmp(argv[1], "small") == 0)
+        return cmocka_run_group_tests_name("cuda, small", sanitized, NULL, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_is_alone),  cmocka_unit_test(any_draft),
         cmocka_unit_test(sessions_travel),  cmocka_unit_test(memory_of_others),
         cmocka_unit_test(every_take),       cmocka_unit_test(recordings_fit),
+        cmocka_unit_test(small),
     };
     return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
 }

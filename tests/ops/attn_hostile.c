@@ -245,8 +245,11 @@ static void infinite_holds(struct ways *w, struct verdict *v)
 }
 EVERY_ISA(infinite)
 
-static const struct law laws[] = {{.name = "choice", .run = choice},
-                                  {.name = "past", .run = past},
-                                  {.name = "future", .run = future},
-                                  {.name = "infinite", .run = infinite}};
+/* Its pages lie in the host's memory. */
+static bool of_host(const struct device *device) { return device->host; }
+
+static const struct law laws[] = {{.name = "choice", .run = choice, .applies = of_host},
+                                  {.name = "past", .run = past, .applies = of_host},
+                                  {.name = "future", .run = future, .applies = of_host},
+                                  {.name = "infinite", .run = infinite, .applies = of_host}};
 SUITE(attn_hostile, LAWS(laws));

@@ -62,17 +62,51 @@ static bool product_open(struct product *p, int i, struct verdict *v)
     return EXPECT(v, good, "no memory");
 }
 
+enum { PARTS = 3 };
+
+static size_t bytes_of(const struct tensor *t)
+{
+    return (size_t)(t->dim[0] * t->stride[0]) * dtype_size(t->dtype);
+}
+
+/* A device that does not read the host's memory gets the numbers in its own. */
+static bool lend(struct device *d, struct tensor *t)
+{
+    const void *numbers = t->data;
+    if (d->host) return true;
+    t->data = d->take(d, bytes_of(t));
+    if (t->data) d->upload(d, t->data, numbers, bytes_of(t));
+    return t->data;
+}
+
+static void take_back(struct device *d, const struct tensor *t)
+{
+    if (!d->host && t->data) d->give(d, t->data);
+}
+
 /* Rows first.. of y, through W as these parts. */
 static bool multiply(const struct product *p, struct station *s, int64_t first, int64_t rows,
                      const struct linear_part *part, int parts, struct tensor *y, struct verdict *v)
 {
-    struct linear w = {.K = p->K, .parts = parts, .part = part};
-    for (int i = 0; i < parts; i++) w.N += part[i].rows;
-    struct tensor x = p->x;
+    struct linear_part there[PARTS];
+    struct tensor weight = p->w, x = p->x, out = *y;
+    struct linear w = {.K = p->K, .parts = parts, .part = there};
     x.data = tensor_at(&x, first * x.stride[0]);
-    x.dim[0] = y->dim[0] = rows;
-    const struct linear_args a = {.x = &x, .y = y, .w = &w};
-    return station_run(s, s->device->forward[OP_LINEAR], &a, v);
+    x.dim[0] = y->dim[0] = out.dim[0] = rows;
+    for (int i = 0; i < parts; i++) {
+        there[i] = part[i];
+        there[i].w = &weight;
+        w.N += part[i].rows;
+    }
+    const bool lent = lend(s->device, &weight) & lend(s->device, &x) & lend(s->device, &out);
+    const struct linear_args a = {.x = &x, .y = &out, .w = &w};
+    const bool ran = EXPECT(v, lent, "no memory") &&
+                     station_run(s, s->device->forward[OP_LINEAR], &a, v);
+    if (ran && !s->device->host) s->device->download(s->device, y->data, out.data, bytes_of(&out));
+    take_back(s->device, &weight);
+    take_back(s->device, &x);
+    take_back(s->device, &out);
+    return ran;
 }
 
 static bool multiply_all(struct product *p, struct station *s, struct verdict *v)
