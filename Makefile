@@ -10,6 +10,7 @@ help:
 	@echo 'make demo       build, then ask the small model in models/demo'
 	@echo 'make test       all tests; again with sanitizers; 10 s of fuzzing for each target'
 	@echo 'make bench      prove and time the kernels'
+	@echo 'make gpu-test   prove every op and whole models on an NVIDIA GPU; gpu-bench times them'
 	@echo 'make install    library, headers and programs into PREFIX ($(PREFIX))'
 	@echo 'make fuzz       10 s of fuzzing for each target (FUZZ_SECONDS=10)'
 	@echo 'make check-all  the long matrix: gcc, clang, cuda, sanitizers, 60 s of fuzzing'
@@ -48,10 +49,24 @@ bench: build
 	@build/bin/gdn-check --bench
 	@for program in build/bin/gdn-bench-*; do $$program || exit 1; done
 
+# On a machine with an NVIDIA GPU; elsewhere they build, say so and skip. `make gpu-pack` makes
+# build/gpu.tar.xz of it, for a machine that has a GPU and no compiler.
+gpu-programs: setup
+	@cmake --preset gpu
+	@cmake --build --preset gpu
+	@cp build/gpu/tests/test_golden_forward build/gpu/tests/test_laws_cuda build/gpu/bin/
+
+gpu-test gpu-bench: gpu-%: gpu-programs
+	@scripts/gpu $*
+
+gpu-pack: gpu-programs
+	@scripts/gpu pack build/gpu.tar.xz
+
 install: build
 	@cmake --install build/release --prefix $(PREFIX)
 
 clean:
 	@rm -rf build
 
-.PHONY: help setup build demo fuzz test check-all bench install clean
+.PHONY: help setup build demo fuzz test check-all bench gpu-programs gpu-test gpu-bench gpu-pack \
+        install clean

@@ -98,7 +98,7 @@ TILE_INLINE void call_row(const struct amx_rows *rows, int64_t row, int width)
 {
     const char *at = row_at(rows, row);
     const size_t bytes = (size_t)width * dtype_size(rows->dtype);
-    for (size_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(at + byte, _MM_HINT_T1);
+    for (size_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(at + byte, _MM_HINT_T0);
 }
 
 TILE_INLINE void run_row(const struct amx *m, int row, enum dtype dtype)
