@@ -52,6 +52,7 @@ static const struct shape thorough[] = {
 static const struct shape speculating[] = {
     {.D = 5, .W = 4, .slots = 32},
     {.D = 3, .W = 2, .slots = 32, .act = DTYPE_BF16},
+    {.D = 24, .W = 4, .slots = 32, .act = DTYPE_BF16},
 };
 
 static const struct law laws[] = {

@@ -6,6 +6,7 @@
  * the places of rows that others still need. What lies before the call's rows comes from the ring,
  * or dense from tail_in. Either way an output is one chain over its inputs. */
 #include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/prompt.cuh"
 
 enum { THREADS = 256, FEW = 16, TAPS = 4, WALKS = 64 };
 
@@ -127,7 +128,7 @@ void cuda_conv(struct device *device, struct arena *scratch, const void *args)
     if (a->x->dim[0] <= (int64_t)FEW * B && a->w->dim[1] <= TAPS) {
         const dim3 walks(blocks_for(a->x->dim[1], 4 * THREADS), (unsigned)(B < WALKS ? B : WALKS));
         launch(device, walk, walks, THREADS, 0, call);
-    } else {
+    } else if (!conv_prompt(device, a)) {
         launch(device, conv, rows, THREADS, 0, call);
         if (a->slots) launch(device, keep, rows, THREADS, 0, call);
     }

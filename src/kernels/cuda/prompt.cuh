@@ -48,4 +48,8 @@ static __device__ inline struct prompt_piece prompt_piece_of(const struct rows &
 bool attn_prompt_fits(const struct attn_args *a);
 void attn_prompt(struct device *device, const struct attn_args *a);
 
+/* The same bits as other forms, for many rows; false: the call is not one for them. */
+bool conv_prompt(struct device *device, const struct conv_args *a);
+bool glu_prompt(struct device *device, const struct glu_args *a);
+
 #endif

@@ -2,6 +2,7 @@
  *
  * A block takes a row and 1024 of its columns. */
 #include "kernels/cuda/gate.cuh"
+#include "kernels/cuda/prompt.cuh"
 
 enum { THREADS = 256, COLUMNS = 4 * THREADS };
 
@@ -46,6 +47,7 @@ void cuda_glu(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct glu_args *a = (const struct glu_args *)args;
+    if (glu_prompt(device, a)) return;
     launch_early(device, glu, row_grid(view_rows(a->y), tensor_width(a->y)), THREADS, 0, view_of(a->a),
            view_of(a->b), view_of(a->y), a->act);
 }
