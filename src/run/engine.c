@@ -17,8 +17,9 @@ static int32_t rows_of_head(const struct config *c, const struct device *device,
     return n < 1 ? 1 : n > max_rows ? max_rows : (int32_t)n;
 }
 
-static int32_t rows_of_pass(const struct engine_options *o)
+static int32_t rows_of_pass(const struct device *device, const struct engine_options *o)
 {
+    if (o->max_rows == 0 && device->pass_rows > 0) return device->pass_rows;
     return o->max_rows > 0 ? o->max_rows : MAX_ROWS;
 }
 
@@ -26,7 +27,7 @@ size_t engine_scratch_bytes(const struct config *c, const struct device *device,
                             const struct engine_options *o)
 {
     enum { SYSTEM_PAGE = 4096 }; /* memory is reserved in these */
-    const int32_t rows = rows_of_pass(o);
+    const int32_t rows = rows_of_pass(device, o);
     const size_t bytes = forward_bytes(c, device, o->compute, rows, rows_of_head(c, device, rows));
     return (bytes + SYSTEM_PAGE - 1) / SYSTEM_PAGE * SYSTEM_PAGE;
 }
@@ -63,7 +64,8 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
 {
     *e = (struct engine){.config = c, .weights = w, .device = device,
                          .mtp = o->mtp, .compute = o->compute, .fast = o->fast,
-                         .max_rows = rows_of_pass(o), .context = o->context, .vocab = vocab};
+                         .max_rows = rows_of_pass(device, o), .context = o->context,
+                         .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
     const int32_t layers = c->layers + (o->mtp != NULL);
     struct layer_shape *shape = mem_take_array((size_t)layers, sizeof *shape);
@@ -82,7 +84,7 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
         return GDN_OK;
     engine_close(e);
     return error_set(err, GDN_ERR_MEMORY, "no memory for an engine: %.1f MB of scratch for %d rows",
-                     (double)scratch / 1e6, rows_of_pass(o));
+                     (double)scratch / 1e6, rows_of_pass(device, o));
 }
 
 void engine_close(struct engine *e)

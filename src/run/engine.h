@@ -17,7 +17,7 @@ enum { ENGINE_BEST = 256 };
 struct engine_options {
     int32_t slots, entries, context;
     enum dtype compute, anchor;
-    int32_t max_rows; /* of one pass; 0: 512 */
+    int32_t max_rows; /* of one pass; 0: what suits the device, or 512 */
     bool fast;        /* prefill may give up exactness */
     const struct mtp *mtp; /* NULL: no draft head is kept up */
 };

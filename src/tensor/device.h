@@ -76,6 +76,7 @@ struct device {
     void (*forget)(struct device *device, void *recording);
     size_t recording_bytes; /* of the device's memory that one of them may take */
 
+    int32_t pass_rows; /* so many rows of a prompt suit it at once; 0: any number does */
     void *own;       /* what the device keeps for itself */
     enum dtype wide; /* what gates, u and G are kept in: f32, or f64 on the reference */
     enum gdn_status status; /* sticky: the first failure since device_open */

@@ -238,6 +238,7 @@ static void fill_memory(struct device *device)
 {
     device->name = "cuda";
     device->wide = DTYPE_F32;
+    device->pass_rows = 2048;
     device->take = cuda_take;
     device->give = cuda_give;
     device->room = cuda_room;
