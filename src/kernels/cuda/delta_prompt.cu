@@ -1,13 +1,14 @@
 /* delta_prompt.cu: the walk over the blocks of a prompt (delta_prompt.cuh).
  *
- * A block of threads takes 16 value columns of one head of one sequence, a warp 32 channels of its
- * state, which stays in registers, transposed: S^T [16 columns][32 channels] is what tile_multiply
- * leaves behind (the fold) and, split, what it takes on the left (S k, S q). Warps show one another
+ * A block of threads takes 16 value columns of one head of one sequence. Some warps have 32 channels
+ * of its state each, in registers, transposed: S^T [16 columns][32 channels] is what tile_multiply
+ * leaves behind (the fold) and, split, what it takes on the left (S k, S q). They show one another
  * their shares of S k and S q once a block; then each makes w and u of all 16 entries for itself.
- * Keys, queries, values and records of the next blocks are on their way meanwhile. */
+ * Two more warps make o, and two fetch keys, queries, values and records of the blocks to come. */
 #include "kernels/cuda/delta_prompt.cuh"
 
-enum { COLUMNS = 16, SHARE = 32, STAGES = 4, STEPS = SHARE / 16, TILES = SHARE / 8 };
+enum { COLUMNS = 16, SHARE = 32, STAGES = 4, STEPS = SHARE / 16, TILES = SHARE / 8,
+       WRITERS = 2, LOADERS = 2, END_THREADS = 1024 };
 
 /* Shared memory of a block of threads. 16 bytes of number c of a row stand at c ^ row % 8. */
 template <int WARPS> struct stage {
@@ -52,31 +53,38 @@ template <int WARPS> static __device__ inline shared_at row_spot(const uint16_t 
     return shared_address(rows) + (row * stage<WARPS>::PITCH * 2 + ((c ^ (row & 7)) << 4));
 }
 
+/* By the loaders: four lanes have a row. */
 template <int WARPS>
 static __device__ void load_block(const struct delta_prompt_call &call, const struct place &p,
                                   int32_t j, struct hall<WARPS> *s)
 {
-    enum { THREADS = WARPS * WARP, CHUNKS = WARPS * SHARE / 8 };
+    enum { LANES = LOADERS * WARP };
     const struct delta_call &a = call.a;
+    const int lane = (int)threadIdx.x % LANES, row = lane / 4;
     struct stage<WARPS> *to = &s->stage[j % STAGES];
-    for (int i = (int)threadIdx.x; i < BLOCK * CHUNKS; i += THREADS) {
-        const int row = i / CHUNKS, c = i % CHUNKS;
-        const uint16_t *k = delta_key(a, p.run, j * BLOCK + row, p.kh);
-        const uint16_t *q = delta_query(a, p.run, j * BLOCK + row, p.kh);
+    const uint16_t *k = delta_key(a, p.run, j * BLOCK + row, p.kh);
+    const uint16_t *q = delta_query(a, p.run, j * BLOCK + row, p.kh);
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) {
+        const int c = lane % 4 + 4 * i;
         copy_later(row_spot<WARPS>(&to->k[0][0], row, c), k ? k + 8 * c : k, k != NULL);
         copy_later(row_spot<WARPS>(&to->q[0][0], row, c), q ? q + 8 * c : q, q != NULL);
     }
-    const uint16_t *v = (const uint16_t *)a.v.data;
-    for (int i = (int)threadIdx.x; i < BLOCK * 2; i += THREADS) {
-        const int32_t row = i / 2, e = j * BLOCK + row;
+    if (lane % 4 < 2) {
+        const int32_t e = j * BLOCK + row;
         const bool there = e >= p.run.c && e < p.run.c + p.run.n;
         const int64_t t = there ? p.run.first + e - p.run.c : p.run.first;
-        copy_later(shared_address(&to->v[row][i % 2 * 8]),
-                   v + view_at(a.v, t, p.h, p.column + i % 2 * 8), there);
+        copy_later(shared_address(&to->v[row][lane % 4 * 8]),
+                   (const uint16_t *)a.v.data + view_at(a.v, t, p.h, p.column + lane % 4 * 8),
+                   there);
     }
     const char *record = (const char *)(call.record + p.record + (int64_t)j * a.Hv);
-    for (int i = (int)threadIdx.x; i < (int)(sizeof to->record / 16); i += THREADS)
-        copy_later(shared_address((char *)&to->record + 16 * i), record + 16 * i, true);
+#pragma unroll
+    for (int i = 0; i < (int)(sizeof to->record / 16 + LANES - 1) / LANES; i++) {
+        const int at = 16 * (lane + LANES * i);
+        if (at < (int)sizeof to->record)
+            copy_later(shared_address((char *)&to->record + at), record + at, true);
+    }
 }
 
 /* ---- the state ------------------------------------------------------------------------------- */
@@ -192,16 +200,22 @@ static __device__ inline void gather(const struct delta_record &record,
     x[0] = low * sum.x, x[1] = high * sum.y, x[2] = low * sum.z, x[3] = high * sum.w;
 }
 
-/* to += left (16 x 16, split) times half n of a matrix of the record: what is above 2^-24 of it. */
+/* to += left (16 x 16, split) times half n of a matrix of the record: what is above 2^-24 of it, in
+ * two chains. */
 static __device__ inline void multiply(float (&to)[4], const uint32_t (&left)[3][4],
                                        const uint32_t (&right)[WARP][3][2])
 {
     const int lane = (int)threadIdx.x % WARP;
+    float more[4] = {};
 #pragma unroll
-    for (int i = 0; i < 3; i++)
+    for (int j = 0; j < 3; j++) tile_multiply(to, left[0], right[lane][j][0], right[lane][j][1]);
+#pragma unroll
+    for (int i = 1; i < 3; i++)
 #pragma unroll
         for (int j = 0; i + j < 3; j++)
-            tile_multiply(to, left[i], right[lane][j][0], right[lane][j][1]);
+            tile_multiply(more, left[i], right[lane][j][0], right[lane][j][1]);
+#pragma unroll
+    for (int e = 0; e < 4; e++) to[e] += more[e];
 }
 
 /* w_t = v_t - e^G_t S k_t; of an entry that the log has, its u. */
@@ -264,64 +278,107 @@ static __device__ void keep_u(const struct delta_call &a, const struct place &p,
         }
 }
 
-/* All blocks; the last one's u goes to the log, the state before it is the new anchor. */
+/* u of all 16 entries, transposed. */
 template <int WARPS>
-static __device__ void walk(const struct delta_prompt_call &call, const struct place &p,
-                            struct hall<WARPS> *s, float (&S)[TILES][4])
+static __device__ inline void make_u(const struct delta_call &a, const struct place &p, int32_t j,
+                                     const struct stage<WARPS> *at, const float4 (*share)[4][WARP],
+                                     tile &u)
 {
-    const struct delta_call &a = call.a;
-    const int warp = (int)threadIdx.x / WARP, last = p.run.blocks - 1;
-    for (int32_t j = 0; j < STAGES - 1; j++) {
-        if (j <= last) load_block(call, p, j, s);
-        copies_end();
+    tile w;
+    uint32_t left[3][4];
+    make_w<WARPS>(a, p, j, at, share, w);
+    pack_left(w, left);
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) u[n][e] = 0.0f;
+        multiply(u[n], left, at->record.part[MATRIX_M][n]);
     }
-    copies_wait<STAGES - 2>();
+}
+
+/* Three ways through all blocks, one for each kind of warp; they meet once a block, when the shares
+ * of its products and all of the next block are there. */
+template <int WARPS>
+static __device__ void walk_state(const struct delta_call &a, const struct place &p,
+                                  struct hall<WARPS> *s)
+{
+    const int warp = (int)threadIdx.x / WARP, last = p.run.blocks - 1;
+    float S[TILES][4];
+    move_anchor<false>(a, p, S);
     __syncthreads();
     for (int32_t j = 0; j <= last; j++) {
         const struct stage<WARPS> *at = &s->stage[j % STAGES];
-        float4 (*share)[4][WARP] = s->share[j % 2];
-        uint32_t left[3][4];
-        tile w, u = {};
-        meet_state<WARPS>(at, S, share[warp]);
-        copies_wait<STAGES - 3>(); /* the next block's */
+        tile u;
+        meet_state<WARPS>(at, S, s->share[j % 2][warp]);
         __syncthreads();
-        if (j + STAGES - 1 <= last) load_block(call, p, j + STAGES - 1, s);
-        copies_end();
-        make_w<WARPS>(a, p, j, at, share, w);
-        pack_left(w, left);
-        multiply(u[0], left, at->record.part[MATRIX_M][0]);
-        multiply(u[1], left, at->record.part[MATRIX_M][1]);
+        if (j < last || warp == 0) make_u<WARPS>(a, p, j, at, s->share[j % 2], u);
         if (j < last) fold<WARPS>(a, at, u, S);
-        if (warp >= WARPS - 2) make_o<WARPS>(a, p, j, at, share, u, warp - (WARPS - 2));
         if (j == last && warp == 0) keep_u(a, p, p.run.c + p.run.n - j * BLOCK, u);
+    }
+    move_anchor<true>(a, p, S);
+}
+
+template <int WARPS>
+static __device__ void walk_outputs(const struct delta_call &a, const struct place &p,
+                                    struct hall<WARPS> *s)
+{
+    const int half = (int)threadIdx.x / WARP - WARPS;
+    __syncthreads();
+    for (int32_t j = 0; j < p.run.blocks; j++) {
+        const struct stage<WARPS> *at = &s->stage[j % STAGES];
+        tile u;
+        __syncthreads();
+        make_u<WARPS>(a, p, j, at, s->share[j % 2], u);
+        make_o<WARPS>(a, p, j, at, s->share[j % 2], u, half);
     }
 }
 
 template <int WARPS>
-static __global__ void __launch_bounds__(WARPS *WARP) walk_prompt(struct delta_prompt_call call)
+static __device__ void walk_loads(const struct delta_prompt_call &call, const struct place &p,
+                                  struct hall<WARPS> *s)
+{
+    for (int32_t j = 0; j < STAGES - 1; j++) {
+        if (j < p.run.blocks) load_block(call, p, j, s);
+        copies_end();
+    }
+    copies_wait<STAGES - 2>();
+    __syncthreads();
+    for (int32_t j = 0; j < p.run.blocks; j++) {
+        copies_wait<STAGES - 3>();
+        __syncthreads();
+        if (j + STAGES - 1 < p.run.blocks) load_block(call, p, j + STAGES - 1, s);
+        copies_end();
+    }
+}
+
+template <int WARPS>
+static __global__ void __launch_bounds__((WARPS + WRITERS + LOADERS) * WARP, 1)
+    walk_prompt(struct delta_prompt_call call)
 {
     DYNAMIC_SHARED(room);
+    struct hall<WARPS> *s = (struct hall<WARPS> *)room;
     const struct delta_call &a = call.a;
-    const int32_t b = (int32_t)blockIdx.z;
+    const int32_t b = (int32_t)blockIdx.z, warp = (int32_t)threadIdx.x / WARP;
     if (!is_prompt(a.rows, b)) return;
     struct place p = {};
     p.run = delta_prompt_run_of(a, b);
     p.h = blockIdx.y, p.kh = p.h / (a.Hv / a.Hk), p.column = (int32_t)blockIdx.x * COLUMNS;
     p.record = delta_first_block(p.run.first, b) * a.Hv + p.h;
     if (p.run.slot < 0) {
-        for (int32_t i = (int32_t)threadIdx.x; i < p.run.n * COLUMNS; i += WARPS * WARP)
+        for (int32_t i = (int32_t)threadIdx.x; i < p.run.n * COLUMNS; i += (int32_t)blockDim.x)
             put(a.o, view_at(a.o, p.run.first + i / COLUMNS, p.h, p.column + i % COLUMNS), 0.0f);
-        return;
+    } else if (warp < WARPS) {
+        walk_state<WARPS>(a, p, s);
+    } else if (warp < WARPS + WRITERS) {
+        walk_outputs<WARPS>(a, p, s);
+    } else {
+        walk_loads<WARPS>(call, p, s);
     }
-    float S[TILES][4];
-    move_anchor<false>(a, p, S);
-    walk<WARPS>(call, p, (struct hall<WARPS> *)room, S);
-    move_anchor<true>(a, p, S);
 }
 
 /* The last block's keys and decays enter the log, and the anchor stands before it: when all have read
  * what was there. */
-static __global__ void end_prompt(struct delta_call a)
+static __global__ void __launch_bounds__(END_THREADS) end_prompt(struct delta_call a)
 {
     const int32_t b = (int32_t)blockIdx.x;
     if (!is_prompt(a.rows, b) || absent(a.rows, b)) return;
@@ -329,16 +386,19 @@ static __global__ void end_prompt(struct delta_call a)
     const int32_t base = (r.blocks - 1) * BLOCK, n = r.c + r.n - base;
     const int64_t t = r.first + r.n - n;
     __syncthreads(); /* base has been read */
-    for (int64_t i = threadIdx.x; i < n * (int64_t)a.Hk * a.Dk; i += blockDim.x) {
-        const int64_t e = i / (a.Hk * a.Dk), c = i % (a.Hk * a.Dk);
-        store(a.slots.k, a.slots.k_type, delta_k_at(a, r.slot, (int32_t)e, 0) + c,
-              get(a.k, view_at(a.k, t + e, c / a.Dk, c % a.Dk)));
+    const int32_t eights = a.Dk / 8, row = a.Hk * eights;
+#pragma unroll 4
+    for (int32_t i = (int32_t)threadIdx.x; i < n * row; i += END_THREADS) {
+        const int32_t e = i / row, kh = i % row / eights, d = i % eights * 8;
+        *(uint4 *)((uint16_t *)a.slots.k + delta_k_at(a, r.slot, e, kh) + d) =
+            *(const uint4 *)((const uint16_t *)a.k.data + view_at(a.k, t + e, kh, d));
     }
-    for (int64_t h = threadIdx.x; h < a.Hv; h += blockDim.x) {
+    for (int32_t h = (int32_t)threadIdx.x; h < a.Hv; h += END_THREADS) {
         float G = 0.0f;
-        for (int32_t e = 0; e < n; e++) {
-            G += delta_decay(a, t + e, h, 0);
-            ((float *)a.slots.G)[delta_G_at(a, r.slot, e, h)] = G;
+#pragma unroll
+        for (int32_t e = 0; e < BLOCK; e++) {
+            if (e < n) G += delta_decay(a, t + e, h, 0);
+            if (e < n) ((float *)a.slots.G)[delta_G_at(a, r.slot, e, h)] = G;
         }
     }
     if (threadIdx.x == 0) a.slots.base[r.slot] += base;
@@ -350,7 +410,8 @@ template <int WARPS> static void run(struct device *device, const struct delta_p
 {
     const struct delta_call &a = call.a;
     const dim3 grid((unsigned)(a.Dv / COLUMNS), (unsigned)a.Hv, (unsigned)a.rows.B);
-    launch(device, walk_prompt<WARPS>, grid, WARPS * WARP, sizeof(struct hall<WARPS>), call);
+    launch(device, walk_prompt<WARPS>, grid, (WARPS + WRITERS + LOADERS) * WARP,
+           sizeof(struct hall<WARPS>), call);
 }
 
 /* bf16, and rows that can be copied 16 bytes at a time. */
@@ -384,6 +445,6 @@ bool delta_prompt(struct device *device, struct arena *scratch, const struct del
         run<4>(device, call);
     else
         run<6>(device, call);
-    launch(device, end_prompt, dim3((unsigned)a.rows.B), 256, 0, a);
+    launch(device, end_prompt, dim3((unsigned)a.rows.B), END_THREADS, 0, a);
     return true;
 }

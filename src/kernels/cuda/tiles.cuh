@@ -88,15 +88,15 @@ static __device__ inline float high_value(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-/* Two floats as three pairs of bf16 that add up to them: 24 bits. What is not finite stays in the
- * first. */
+/* Two floats as three pairs of bf16 that add up to them: 8 bits each, cut off. */
 static __device__ inline void split_pair(float x, float y, uint32_t (&part)[3])
 {
 #pragma unroll
     for (int i = 0; i < 3; i++) {
-        part[i] = bf16_pair(x, y);
-        x -= low_value(part[i]);
-        y -= high_value(part[i]);
+        const uint32_t low = __float_as_uint(x), high = __float_as_uint(y) & 0xffff0000u;
+        part[i] = low >> 16 | high;
+        x -= __uint_as_float(low & 0xffff0000u);
+        y -= __uint_as_float(high);
     }
 }
 
