@@ -81,6 +81,18 @@ static int gather(struct pieces *g, const struct tensor *x, const struct linear 
     return first;
 }
 
+/* Parts from `first` on of many rows. */
+static int run_many(struct device *device, const struct tensor *x, const struct tensor *y,
+                    const struct linear *w, int first, int64_t most)
+{
+    struct pieces g;
+    int next = gather(&g, x, w, first, most, LINEAR_HOPPER_COLUMNS);
+    if (linear_hopper(device, view_of(x), view_of(y), g)) return next;
+    next = gather(&g, x, w, first, most, LINEAR_PROMPT_COLUMNS);
+    linear_prompt(device, view_of(x), view_of(y), g);
+    return next;
+}
+
 void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
                 const struct linear *w, int64_t most)
 {
@@ -88,6 +100,10 @@ void linear_run(struct device *device, const struct tensor *x, const struct tens
     struct pieces g;
     for (int next = 0; next < w->parts;) {
         const bool tiles = on_tiles(x, &w->part[next]);
+        if (tiles && linear_prompt_fits(x, w)) {
+            next = run_many(device, x, y, w, next, most);
+            continue;
+        }
         next = gather(&g, x, w, next, most, tiles ? few.columns : WARPS * COLUMNS);
         if (tiles)
             linear_few(device, view_of(x), view_of(y), g, few);

@@ -84,4 +84,12 @@ struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int
 void linear_few(struct device *device, const struct view &x, const struct view &y,
                 const struct pieces &w, struct few_form form);
 
+/* The same of many rows; linear_hopper: false when this GPU, build or call is not one for it. */
+bool linear_prompt_fits(const struct tensor *x, const struct linear *w);
+void linear_prompt(struct device *device, const struct view &x, const struct view &y,
+                   const struct pieces &w);
+bool linear_hopper(struct device *device, const struct view &x, const struct view &y,
+                   const struct pieces &w);
+enum { LINEAR_PROMPT_COLUMNS = 64, LINEAR_HOPPER_COLUMNS = 128 };
+
 #endif
