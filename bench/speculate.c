@@ -1,9 +1,10 @@
 /* gdn-bench-speculate: what guessing ahead is worth: tokens a second and a step without drafts and
  * with each kind, on texts to go on with and on questions.
  *
- *     gdn-bench-speculate MODEL [--draw] [ROUNDS] < TEXT
+ *     gdn-bench-speculate [--draw] [--rounds N] [MODEL]
  *
- * Greedy, or drawn as the model's makers recommend (temperature 1 if they do not).
+ * Greedy, or drawn as the model's makers recommend (temperature 1 if they do not); the demo model
+ * unless another one is named. The texts are those of tests/data.
  * The kinds take turns, prompt by prompt, on one thread that is timed by its own clock; of each the
  * median over the rounds is told, and of its ratio to the plain one of the same round. Prompts are
  * not timed. Before that: how long a verify pass of so many rows takes, of one plain token. */
@@ -21,10 +22,11 @@ static const struct kind {
     const char *name;
     enum gdn_draft draft;
     int depth;
+    bool mute; /* one token a turn: nothing is guessed */
 } kinds[] = {
-    {"no drafts", GDN_DRAFT_OFF, 0}, {"lookup", GDN_DRAFT_LOOKUP, 0}, {"mtp", GDN_DRAFT_MTP, 0},
-    {"mtp, depth 1", GDN_DRAFT_MTP, 1}, {"mtp, depth 2", GDN_DRAFT_MTP, 2},
-    {"mtp, depth 3", GDN_DRAFT_MTP, 3},
+    {"no drafts", GDN_DRAFT_OFF, 0, false},     {"lookup", GDN_DRAFT_LOOKUP, 0, false},
+    {"mtp", GDN_DRAFT_MTP, 0, false},           {"mtp, not asked", GDN_DRAFT_MTP, 0, true},
+    {"mtp, depth 2", GDN_DRAFT_MTP, 2, false},  {"mtp, depth 3", GDN_DRAFT_MTP, 3, false},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -42,7 +44,10 @@ struct result {
     struct gdn_draft_stats drafts;
 };
 
-static void well(struct work *w, enum gdn_status status) { bench_check(status == GDN_OK, w->err.text); }
+static void well(struct work *w, enum gdn_status status)
+{
+    bench_check(status == GDN_OK, w->err.text);
+}
 
 static void open_models(struct work *w, const char *path)
 {
@@ -116,7 +121,7 @@ static double answer(struct work *w, int kind, const int32_t *prompt, size_t n, 
         last = t.id[t.count - 1];
         t.ids = &last;
         t.n = 1;
-        t.most = left < GDN_TURN_TOKENS ? left : GDN_TURN_TOKENS;
+        t.most = kinds[kind].mute ? 1 : left < GDN_TURN_TOKENS ? left : GDN_TURN_TOKENS;
         well(w, gdn_next(&t, 1, &w->err));
         left -= t.count;
     }
@@ -144,8 +149,9 @@ struct prompts {
 static void print_kind(struct work *w, const struct kind *kind, struct result *r)
 {
     const double rate = bench_median(r->rate, w->rounds), ratio = bench_median(r->ratio, w->rounds);
-    printf("%-13s %8.0f tok/s  %.3f (%.3f to %.3f)  %.2f tokens a step", kind->name, rate, ratio,
-           r->ratio[0], r->ratio[w->rounds - 1], (double)r->drafts.chosen / (double)r->drafts.turns);
+    printf("%-15s %8.0f tok/s  %.3f (%.3f to %.3f)  %.2f tokens a step", kind->name, rate, ratio,
+           r->ratio[0], r->ratio[w->rounds - 1],
+           (double)r->drafts.chosen / (double)r->drafts.turns);
     for (int d = 0; d < GDN_TURN_TOKENS - 1 && r->drafts.drafted[d] > 0; d++)
         printf("%s %.0f", d ? "," : "; right %", 100.0 * (double)r->drafts.accepted[d] /
                (double)r->drafts.drafted[d]);
@@ -210,30 +216,44 @@ static void take_questions(struct work *w, struct prompts *p)
     }
 }
 
+/* Of the books that the demo model has not seen. */
+static char *read_text(size_t *len)
+{
+    enum { MOST = 1 << 21 };
+    char *text = bench_must(mem_take(MOST));
+    FILE *pipe = popen("xz -dc " GDN_SOURCE_DIR "/tests/data/valid.txt.xz", "r");
+    bench_check(pipe != NULL, "xz could not be run");
+    *len = fread(text, 1, MOST, pipe);
+    bench_check(pclose(pipe) == 0, "tests/data/valid.txt.xz could not be read");
+    return text;
+}
+
 int main(int argc, char **argv)
 {
-    static struct work w = {.rounds = 5};
+    static struct work w = {.rounds = 3};
     static struct prompts books, questions;
-    size_t room = 1 << 24;
-    char *text = bench_must(malloc(room));
+    const char *model = GDN_SOURCE_DIR "/models/demo";
     bool draw = false;
-    for (int i = 2; i < argc; i++) {
+    for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--draw") == 0)
             draw = true;
+        else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
+            w.rounds = atoi(argv[++i]);
         else
-            w.rounds = atoi(argv[i]);
+            model = argv[i];
     }
-    bench_check(argc > 1 && w.rounds >= 1 && w.rounds <= ROUNDS, "MODEL [--draw] [ROUNDS] < TEXT");
-    open_models(&w, argv[1]);
+    bench_check(w.rounds >= 1 && w.rounds <= ROUNDS, "need 1 to 25 rounds");
+    open_models(&w, model);
     w.how = gdn_sampling_default();
     if (draw) recommended(&w);
-    const size_t len = fread(text, 1, room, stdin);
+    size_t len;
+    char *text = read_text(&len);
     take_books(&w, &books, text, len);
     take_questions(&w, &questions);
+    mem_give(text);
     print_passes(&w, books.ids[0]);
     measure(&w, &books);
     measure(&w, &questions);
     for (int k = 0; k < KINDS; k++) gdn_model_close(w.model[k]);
-    free(text);
     return 0;
 }
