@@ -18,13 +18,14 @@ enum {
     BAND = 2, /* of the groups of a panel .. */
     BAND_COLUMNS = BAND * TILE_ROWS,
     PART_STEPS = 8, /* .. and its steps: a third of L1 */
-    LEAST_BANDS = 2, MOST_BANDS = 8 /* that share a part of x while it is in L2 */
+    LEAST_BANDS = 3, MOST_BANDS = 8 /* that share a part of x while it is in L2 */
 };
 
-/* A product as its x was packed: [tile][step][TILE_SIZE]. */
+/* A product as its x was packed: [tile][step][TILE_SIZE], tiles `tile` bytes apart. */
 struct tiled {
     const struct product *p;
     char *x;
+    size_t tile;
     int64_t steps, tiles;           /* of 32 in K; of 16 columns */
     int parts;                      /* columns of a row */
     int64_t first_unit, first_strip; /* of this product, counted over the list */
@@ -44,10 +45,12 @@ static inline int64_t strips_of(const struct product *p)
     return (p->columns + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
 }
 
-/* Weights to come, asked for line by line while others are at work. */
+/* Memory to come, asked for line by line while other is at work. */
 struct errand {
     const char *at;
-    int64_t lines; /* at a time */
+    int64_t lines;     /* at a time */
+    int64_t run, left; /* lines in one piece, and of this one; 0: all of them */
+    size_t jump;       /* from the end of one to the next */
 };
 
 /* The rows of columns n.., in so many times. */
@@ -59,24 +62,30 @@ static struct errand errand_to(const struct tiled *d, int64_t n, int64_t columns
     const int64_t K = d->p->w->K;
     const int64_t row = dtype_quantised(type) ? quant_row_bytes(type, K)
                                               : K * (int64_t)dtype_size(type);
-    return (struct errand){at, (columns * row / 64 + times - 1) / times};
+    return (struct errand){.at = at, .lines = (columns * row / 64 + times - 1) / times};
 }
 
 TILE_INLINE void errand_on(struct errand *e)
 {
-    for (int64_t i = 0; i < e->lines; i++, e->at += 64) __builtin_prefetch(e->at, 0, 2);
+    for (int64_t i = 0; i < e->lines; i++) {
+        __builtin_prefetch(e->at, 0, 2);
+        e->at += 64;
+        if (--e->left == 0) e->at += e->jump, e->left = e->run;
+    }
 }
 
 /* ---- tile products ------------------------------------------------------------------------------ */
 
 /* C tiles 0..3 += W x over some steps: a band of W, [step][BAND], by two tiles of x, `tile` bytes
  * apart. */
-TILE_INLINE void dp_square(const char *w, const char *x, size_t tile, int64_t steps, struct errand *e)
+TILE_INLINE void dp_square(const char *w, const char *x, size_t tile, int64_t steps,
+                           struct errand *e)
 {
     for (int64_t s = 0; s < steps; s++, x += TILE_SIZE, w += BAND * TILE_SIZE) {
         tile_load(4, x, TILE_BYTES), tile_load(6, w, TILE_BYTES), tile_dp(0, 6, 4);
-        errand_on(e);
+        errand_on(&e[0]);
         tile_load(7, w + TILE_SIZE, TILE_BYTES), tile_dp(1, 7, 4);
+        errand_on(&e[1]);
         tile_load(5, x + tile, TILE_BYTES), tile_dp(2, 6, 5), tile_dp(3, 7, 5);
     }
 }
@@ -164,11 +173,10 @@ static void run_streams(const struct tiled *d, int64_t n, int64_t columns, char 
 /* Two to four tiles of x; the sums of those that there are not are made and left. */
 static void run_groups(const struct tiled *d, int64_t n, int64_t columns, char *room, char *sums)
 {
-    const size_t tile = (size_t)d->steps * TILE_SIZE;
     for (int64_t c = 0; c < columns; c += TILE_ROWS) {
         const struct tiles_of_w w = group_tiles(d, n + c, columns - c, room);
         sums_zero();
-        dp_tiles(&w, d->x, tile, d->steps);
+        dp_tiles(&w, d->x, d->tile, d->steps);
         sums_store(sums);
         for (int64_t u = 0; u < units_of(d->p); u++)
             leave(d, u, sums + u * d->parts * TILE_SIZE, TILE_SIZE, n + c, columns - c);
@@ -198,7 +206,7 @@ static void leave_band(const struct tiled *d, int64_t t, const char *sums, int64
 static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t first, int64_t steps,
                      char *panel, char *sums, struct errand *errand)
 {
-    const size_t tile = (size_t)d->steps * TILE_SIZE, square = BAND * BAND * TILE_SIZE;
+    const size_t square = BAND * BAND * TILE_SIZE;
     for (int64_t g = 0; g < BAND; g++) {
         const int64_t left = columns - g * TILE_ROWS;
         panel_tiles(panel + g * TILE_SIZE, BAND * TILE_SIZE, d->p->w, n + g * TILE_ROWS,
@@ -210,7 +218,7 @@ static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t 
             sums_zero();
         else
             sums_load(own);
-        dp_square(panel, d->x + (t * d->steps + first) * TILE_SIZE, tile, steps, errand);
+        dp_square(panel, d->x + (size_t)t * d->tile + first * TILE_SIZE, d->tile, steps, errand);
         sums_store(own);
         if (first + steps < d->steps) continue;
         leave_band(d, t, sums, n, columns);
@@ -231,19 +239,31 @@ static int64_t bands_of(const struct tiled *d)
     return bands < LEAST_BANDS ? LEAST_BANDS : bands < MOST_BANDS ? bands : MOST_BANDS;
 }
 
+/* Steps first .. of all tiles of x, in so many times. */
+static struct errand errand_to_x(const struct tiled *d, int64_t first, int64_t steps, int64_t times)
+{
+    const int64_t run = steps * TILE_SIZE / 64;
+    return (struct errand){.at = d->x + first * TILE_SIZE, .run = run, .left = run,
+                           .lines = (d->tiles * run + times - 1) / times,
+                           .jump = d->tile - (size_t)(run * 64)};
+}
+
 static void run_bands(const struct tiled *d, int64_t n, int64_t columns, char *panel, char *sums)
 {
     const int64_t parts = (d->steps + PART_STEPS - 1) / PART_STEPS;
     const int64_t all = bands_of(d) * BAND_COLUMNS;
     for (int64_t begin = 0; begin < columns; begin += all) {
         const int64_t end = begin + all < columns ? begin + all : columns;
-        struct errand errand = errand_to(d, n + end, all,
-                                         d->steps * bands_of(d) * tiles_in_pairs(d) / 2);
+        const int64_t squares = bands_of(d) * tiles_in_pairs(d) / 2;
+        struct errand errand[2] = {errand_to(d, n + end, all, d->steps * squares)};
         for (int64_t i = 0; i < parts; i++) {
             const int64_t first = d->steps * i / parts, steps = d->steps * (i + 1) / parts - first;
+            const int64_t next = (i + 1) % parts, to = d->steps * next / parts;
+            if (bands_of(d) > LEAST_BANDS)
+                errand[1] = errand_to_x(d, to, d->steps * (next + 1) / parts - to, steps * squares);
             for (int64_t c = begin; c < end; c += BAND_COLUMNS)
                 run_part(d, n + c, end - c < BAND_COLUMNS ? end - c : BAND_COLUMNS, first, steps,
-                         panel, sums + (c - begin) / BAND_COLUMNS * band_sums(d), &errand);
+                         panel, sums + (c - begin) / BAND_COLUMNS * band_sums(d), errand);
         }
     }
 }
@@ -284,12 +304,18 @@ static void tiled_enter(void *context, int64_t begin, int64_t end, int thread)
         while (i >= d->first_unit + units_of(d->p)) d++;
         const struct product *p = d->p;
         const int64_t unit = i - d->first_unit, first = unit * UNIT_ROWS, left = p->rows - first;
-        const size_t tile = (size_t)d->steps * TILE_SIZE;
-        char *to = d->x + (size_t)(unit * d->parts) * tile;
+        char *to = d->x + (size_t)(unit * d->parts) * d->tile;
         for (int64_t s = 0; s < d->steps; s++, to += TILE_SIZE)
-            enter_unit(to, tile, p->x_type, p->x + first, left < UNIT_ROWS ? left : UNIT_ROWS, s,
+            enter_unit(to, d->tile, p->x_type, p->x + first, left < UNIT_ROWS ? left : UNIT_ROWS, s,
                        p->w->K);
     }
+}
+
+/* The parts of many tiles are 8 KB each. An odd number of 8 KB from tile to tile spreads them over all
+ * sets of L2; 64 KB, of K = 2048, would leave them an eighth. */
+static int64_t spread(int64_t steps)
+{
+    return steps + (3 * PART_STEPS - steps % (2 * PART_STEPS)) % (2 * PART_STEPS);
 }
 
 /* A list of products all of whose weights tiles can read. */
@@ -308,7 +334,8 @@ static bool run_tiled(struct device *device, struct arena *scratch, const struct
         const bool many = d->tiles > GROUPS;
         const int64_t room = many ? tiles_in_pairs(d) : d->tiles == 1 ? 1 : GROUPS;
         const int64_t work = panel_bytes(d) + (many ? bands_of(d) * band_sums(d) : GROUPS * TILE_SIZE);
-        d->x = arena_take(scratch, (size_t)(room * d->steps * TILE_SIZE));
+        d->tile = (size_t)(many ? spread(d->steps) : d->steps) * TILE_SIZE;
+        d->x = arena_take(scratch, (size_t)room * d->tile);
         bytes = work > bytes ? work : bytes;
     }
     job.work = cpu_take_rows(device, scratch, bytes / (int64_t)sizeof(float));
