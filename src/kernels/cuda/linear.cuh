@@ -76,7 +76,7 @@ static inline int64_t linear_slice(int64_t K)
 
 /* How few rows are multiplied: a block makes `columns` of up to `rows` of them. */
 struct few_form {
-    int columns, rows, span; /* span: linear_rows.cu */
+    int columns, rows, depth; /* depth: stages of a warp, linear_rows.cu */
 };
 struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int64_t K);
 

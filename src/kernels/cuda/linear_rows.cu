@@ -4,83 +4,88 @@
  *
  * Few rows are bound by how W comes from memory, so much of it is asked for at once: a warp has a
  * slice of K of 8, 16 or 32 columns, and copies it to shared memory before it waits for the kernel in
- * front of it. Only x is asked for after that wait. A slice that is too long goes through in spans:
+ * front of it. Only x is asked for after that wait. A warp has up to 4 stages of its own, of 64 k:
  *
- *     a warp's own: [columns of W, then rows of x][2 spans + 8]
+ *     stage: [columns][64 + 8] of W, [rows][64 + 8] of x
  *
  * The 8 behind each row keep ldmatrix free of bank conflicts. x is the left operand of m16n8k16, W
- * the right one. Rows that are not there repeat the last one: no row sees another. */
+ * the right one. Rows that are not there repeat the last one: no row sees another. Copies are made
+ * with as few instructions as can be, for these bound the kernel before memory does. */
 #include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/tiles.cuh"
 
-enum { STEP = 64 };
+enum { CHUNK = 64, DEPTH = 4, PITCH = CHUNK + 8, UNITS = CHUNK / 8, AT_ONCE = WARP / UNITS };
 
 /* What a warp works on. */
 struct patch {
     const uint16_t *weights, *rows; /* first column, first row */
-    int64_t stride, row_stride, K;
+    int64_t stride, row_stride, end; /* end: of the slice */
     int32_t columns, T; /* that are there */
+    bool even; /* all rows of both can be copied 16 bytes at a time */
 };
 
-/* Elements k..k+7 of a row of K to `to`, zeros beyond it: asked for, not yet there. */
-template <bool COMMON>
-static __device__ inline void fetch_eight(uint16_t *to, const uint16_t *row, int64_t k, int64_t K)
+/* Elements k..k+7 of a row to `to`, zeros beyond the end. */
+static __device__ inline void fetch_eight(uint16_t *to, const uint16_t *row, int64_t k, int64_t end)
 {
-    if ((size_t)(row + k) % 16 == 0 && (k + 8 <= K || k >= K)) {
-        const uint16_t *from = k < K ? row + k : row;
-        if (COMMON)
-            copy_common(shared_address(to), from, k < K);
-        else
-            copy_later(shared_address(to), from, k < K);
+#pragma unroll
+    for (int i = 0; i < 8; i++) to[i] = k + i < end ? row[k + i] : (uint16_t)0;
+}
+
+/* 64 elements of up to MOST rows from k on: asked for, not yet there. COMMON: other blocks of the
+ * multiprocessor ask for them as well. */
+template <int MOST, bool COMMON>
+static __device__ inline void fetch(uint16_t *to, const uint16_t *from, int64_t stride, int32_t rows,
+                                    const struct patch &p, int64_t k)
+{
+    const int lane = (int)threadIdx.x % WARP, first = lane / UNITS, at = lane % UNITS * 8;
+    const uint16_t *row = from + first * stride;
+    to += first * PITCH + at;
+    if (p.even && k + CHUNK <= p.end) {
+        const shared_at place = shared_address(to);
+        row += k + at;
+#pragma unroll
+        for (int i = 0; i < MOST / AT_ONCE; i++, row += AT_ONCE * stride) {
+            if (first + i * AT_ONCE >= rows) break;
+            if (COMMON)
+                copy_common(place + i * AT_ONCE * PITCH * 2, row, true);
+            else
+                copy_later(place + i * AT_ONCE * PITCH * 2, row, true);
+        }
         return;
     }
-    for (int i = 0; i < 8; i++) to[i] = k + i < K ? row[k + i] : (uint16_t)0;
+    for (int n = first; n < rows; n += AT_ONCE, to += AT_ONCE * PITCH, row += AT_ONCE * stride)
+        fetch_eight(to, row, k + at, p.end);
 }
 
-/* Elements k..k+n-1 of so many rows. Lanes go along a row, and on to the next. */
-template <bool COMMON>
-static __device__ inline void fetch(uint16_t *to, int pitch, const uint16_t *from, int64_t stride,
-                                    int rows, int64_t k, int n, int64_t K)
+/* One row comes straight; more of them are read by all blocks of a multiprocessor alike. */
+template <int R>
+static __device__ inline void fetch_rows(uint16_t *to, const struct patch &p, int64_t k)
 {
-    const int units = n / 8;
-    int row = (int)threadIdx.x % WARP / units, unit = (int)threadIdx.x % WARP % units;
-    while (row < rows) {
-        fetch_eight<COMMON>(to + row * pitch + 8 * unit, from + row * stride, k + 8 * unit, K);
-        unit += WARP;
-        while (unit >= units) unit -= units, row++;
-    }
-}
-
-/* x is small enough to come straight when there is one row of it; more is read by all blocks of a
- * multiprocessor alike. */
-static __device__ inline void fetch_rows(uint16_t *to, int pitch, const struct patch &p, int64_t k,
-                                         int n)
-{
-    if (p.T > 2)
-        fetch<true>(to, pitch, p.rows, p.row_stride, p.T, k, n, p.K);
+    if (R == 1 && p.T <= 2)
+        fetch<8, false>(to, p.rows, p.row_stride, p.T, p, k);
     else
-        fetch<false>(to, pitch, p.rows, p.row_stride, p.T, k, n, p.K);
+        fetch<8 * R, true>(to, p.rows, p.row_stride, p.T, p, k);
 }
 
-/* d += n elements of k. R: groups of 8 rows. */
+/* d += the 64 k of a stage. R: groups of 8 rows. */
 template <int R, int TILES>
-static __device__ inline void multiply(float (*d)[TILES][4], const uint16_t *w, const uint16_t *x,
-                                       int pitch, int n, int32_t T)
+static __device__ inline void multiply(float (*d)[TILES][4], const uint16_t *stage, int32_t T)
 {
     const int lane = (int)threadIdx.x % WARP, row = lane % 8, matrix = lane / 8;
-#pragma unroll 2
-    for (int k = 0; k < n; k += 32) {
+    const uint16_t *x = stage + 8 * TILES * PITCH;
+#pragma unroll
+    for (int k = 0; k < CHUNK; k += 32) {
         uint32_t b[TILES][4];
 #pragma unroll
         for (int i = 0; i < TILES; i++)
-            tile_load(b[i], shared_address(w + (8 * i + row) * pitch + k + 8 * matrix));
+            tile_load(b[i], shared_address(stage + (8 * i + row) * PITCH + k + 8 * matrix));
 #pragma unroll
         for (int r = 0; r < (R + 1) / 2; r++) {
             uint32_t low[4], high[4] = {};
             const int t = 16 * r + row;
-            tile_load(low, shared_address(x + (t < T ? t : T - 1) * pitch + k + 8 * matrix));
+            tile_load(low, shared_address(x + (t < T ? t : T - 1) * PITCH + k + 8 * matrix));
             if (R > 1)
-                tile_load(high, shared_address(x + (t + 8 < T ? t + 8 : T - 1) * pitch + k +
+                tile_load(high, shared_address(x + (t + 8 < T ? t + 8 : T - 1) * PITCH + k +
                                                8 * matrix));
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -94,32 +99,43 @@ static __device__ inline void multiply(float (*d)[TILES][4], const uint16_t *w, 
     }
 }
 
-/* d = the k from..end-1 in spans, two of which are asked for at a time; W before the wait. */
-template <int R, int TILES>
-static __device__ void run_slice(float (*d)[TILES][4], uint16_t *room, int span,
-                                 const struct patch &p, int64_t from, int64_t end)
+/* All but the `depth` - 1 last groups of copies are there. */
+static __device__ inline void wait_stage(int depth)
 {
-    const int pitch = 2 * span + 8;
-    uint16_t *w = room, *x = room + 8 * TILES * pitch;
-    const int spans = from < end ? (int)((end - from + span - 1) / span) : 0;
-    for (int s = 0; s < 2 && s < spans; s++)
-        fetch<false>(w + s * span, pitch, p.weights, p.stride, p.columns, from + s * span, span,
-                     p.K);
+    if (depth == 1)
+        copies_wait<0>();
+    else if (depth == 2)
+        copies_wait<1>();
+    else
+        copies_wait<DEPTH - 1>();
+}
+
+/* d = the k from..end-1, whose W is asked for before the wait as far as there are stages for it. */
+template <int R, int TILES>
+static __device__ void run_slice(float (*d)[TILES][4], uint16_t *stage, int depth,
+                                 const struct patch &p, int64_t from)
+{
+    const int size = (8 * TILES + p.T) * PITCH;
+    const int chunks = from < p.end ? (int)((p.end - from + CHUNK - 1) / CHUNK) : 0;
+    for (int c = 0; c < depth && c < chunks; c++)
+        fetch<8 * TILES, false>(stage + c * size, p.weights, p.stride, p.columns, p,
+                                from + c * CHUNK);
     wait_for_input();
-    for (int s = 0; s < 2; s++) {
-        if (s < spans) fetch_rows(x + s * span, pitch, p, from + s * span, span);
+    for (int c = 0; c < depth; c++) {
+        if (c < chunks)
+            fetch_rows<R>(stage + c * size + 8 * TILES * PITCH, p, from + c * CHUNK);
         copies_end();
     }
-    for (int s = 0; s < spans; s++) {
-        const int at = s % 2 * span;
-        const int64_t next = from + (int64_t)(s + 2) * span;
-        copies_wait<1>();
+    for (int c = 0; c < chunks; c++) {
+        uint16_t *here = stage + c % depth * size;
+        const int64_t next = from + (c + depth) * CHUNK;
+        wait_stage(depth);
         __syncwarp();
-        multiply<R, TILES>(d, w + at, x + at, pitch, span, p.T);
+        multiply<R, TILES>(d, here, p.T);
         __syncwarp();
-        if (s + 2 < spans) {
-            fetch<false>(w + at, pitch, p.weights, p.stride, p.columns, next, span, p.K);
-            fetch_rows(x + at, pitch, p, next, span);
+        if (c + depth < chunks) {
+            fetch<8 * TILES, false>(here, p.weights, p.stride, p.columns, p, next);
+            fetch_rows<R>(here + 8 * TILES * PITCH, p, next);
         }
         copies_end();
     }
@@ -127,25 +143,26 @@ static __device__ void run_slice(float (*d)[TILES][4], uint16_t *room, int span,
 
 template <int R, int TILES>
 static __global__ void __launch_bounds__(MOST_SLICES *WARP)
-    few_rows(struct view x, struct view y, struct pieces w, int64_t slice, int span)
+    few_rows(struct view x, struct view y, struct pieces w, int64_t slice, int depth)
 {
     enum { COLUMNS = 8 * TILES, GAP = COLUMNS + 4 };
-    DYNAMIC_SHARED(sums); /* [slices][8 R][GAP]; then what is each warp's own: a warp a slice */
+    DYNAMIC_SHARED(sums); /* [slices][8 R][GAP]; then the stages, warp by warp: a warp a slice */
     let_next_start();
     const struct piece &piece = piece_of(w, (int32_t)blockIdx.y);
     const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
     const int slices = (int)blockDim.x / WARP;
     const int32_t n0 = ((int32_t)blockIdx.y - piece.tile) * COLUMNS;
-    const int64_t t0 = (int64_t)blockIdx.x * 8 * R, T = x.dim[0] - t0;
-    const int64_t from = warp * slice, end = from + slice < w.K ? from + slice : w.K;
-    const struct patch p = {(const uint16_t *)piece.data + n0 * piece.stride,
-                            (const uint16_t *)x.data + t0 * x.stride[0], piece.stride, x.stride[0],
-                            end, piece.rows - n0 < COLUMNS ? piece.rows - n0 : (int32_t)COLUMNS,
-                            T < 8 * R ? (int32_t)T : 8 * R};
+    const int64_t t0 = (int64_t)blockIdx.x * 8 * R, T = x.dim[0] - t0, from = warp * slice;
+    struct patch p = {(const uint16_t *)piece.data + n0 * piece.stride,
+                      (const uint16_t *)x.data + t0 * x.stride[0], piece.stride, x.stride[0],
+                      from + slice < w.K ? from + slice : w.K,
+                      piece.rows - n0 < COLUMNS ? piece.rows - n0 : (int32_t)COLUMNS,
+                      T < 8 * R ? (int32_t)T : 8 * R, false};
+    p.even = ((size_t)p.weights | (size_t)p.rows | 2 * (size_t)(p.stride | p.row_stride)) % 16 == 0;
     uint16_t *own = (uint16_t *)(sums + slices * 8 * R * GAP) +
-                    (size_t)warp * (COLUMNS + (size_t)p.T) * (size_t)(2 * span + 8);
+                    (size_t)(warp * depth) * (COLUMNS + (size_t)p.T) * PITCH;
     float d[(R + 1) / 2][TILES][4] = {};
-    run_slice<R, TILES>(d, own, span, p, from, end);
+    run_slice<R, TILES>(d, own, depth, p, from);
 #pragma unroll
     for (int r = 0; r < R; r++)
 #pragma unroll
@@ -175,19 +192,19 @@ static size_t shared_of(const struct few_form &f, int64_t T, int64_t K)
 {
     const size_t rows = (size_t)f.columns + (size_t)(T < f.rows ? T : f.rows);
     const size_t sums = sizeof(float) * (size_t)(f.rows * (f.columns + 4));
-    return (size_t)slices_of(K) * (sums + sizeof(uint16_t) * rows * (size_t)(2 * f.span + 8));
+    return (size_t)slices_of(K) * (sums + sizeof(uint16_t) * rows * (size_t)(f.depth * PITCH));
 }
 
-/* As many columns as leave work for 64 blocks; half a slice at a time, or what there is room for
- * twice in shared memory. */
+/* As many columns as leave work for 64 blocks; as many stages as a slice has, and as there is room
+ * for in shared memory. */
 struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int64_t K)
 {
-    struct few_form f = {32, T <= 8 ? 8 : T <= 16 ? 16 : 32, 0};
+    struct few_form f = {32, T <= 8 ? 8 : T <= 16 ? 16 : 32, DEPTH};
     while (f.columns > 8 && N < 64 * f.columns) f.columns /= 2;
-    f.span = (int)((linear_slice(K) / 2 + STEP - 1) / STEP * STEP);
+    while (f.depth > 1 && f.depth / 2 * CHUNK >= linear_slice(K)) f.depth /= 2;
     while (shared_of(f, T, K) > cuda_shared(device)) {
-        if (f.span > STEP)
-            f.span -= STEP;
+        if (f.depth > 2)
+            f.depth /= 2;
         else if (f.columns > 8)
             f.columns /= 2;
         else
@@ -202,7 +219,7 @@ static void run(struct device *device, const struct view &x, const struct view &
 {
     launch_early(device, few_rows<R, TILES>, dim3(blocks_for(x.dim[0], 8 * R), (unsigned)w.tiles),
                  (unsigned)slices_of(w.K) * WARP, shared_of(f, x.dim[0], w.K), x, y, w,
-                 linear_slice(w.K), f.span);
+                 linear_slice(w.K), f.depth);
 }
 
 template <int TILES>
