@@ -2,7 +2,7 @@
  *
  * A block takes a row and keeps it in registers, four neighbours at a time: thread i of n has elements
  * 4 i, 4 (n + i), ... It sums their squares, lanes meet in a tree, warps in order. */
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/prompt.cuh"
 
 enum { PARTS = 4, MOST_WIDTH = PARTS * 4096 };
 
@@ -135,6 +135,7 @@ void cuda_add_norm(struct device *device, struct arena *scratch, const void *arg
 {
     (void)scratch;
     const struct add_norm_args *a = (const struct add_norm_args *)args;
+    if (add_norm_prompt(device, a)) return;
     const struct norm_constants c = {(float)a->eps, a->centred, a->late};
     const dim3 grid((unsigned)a->x->dim[0]);
     const unsigned threads = threads_for(a->x->dim[1]);
@@ -169,6 +170,7 @@ void cuda_gated_norm(struct device *device, struct arena *scratch, const void *a
 {
     (void)scratch;
     const struct gated_norm_args *a = (const struct gated_norm_args *)args;
+    if (gated_norm_prompt(device, a)) return;
     launch_early(device, gated_norm, dim3((unsigned)view_rows(a->x)),
                  threads_for(tensor_width(a->x)), 0, view_of(a->x), view_of(a->z), view_of(a->w),
                  view_of(a->y), (float)a->eps, a->act);
@@ -194,6 +196,7 @@ void cuda_l2norm(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct l2norm_args *a = (const struct l2norm_args *)args;
+    if (l2norm_prompt(device, a)) return;
     launch_early(device, l2norm, dim3((unsigned)view_rows(a->x)), threads_for(tensor_width(a->x)),
                  0, view_of(a->x), view_of(a->y), (float)a->eps, (float)a->scale);
 }

@@ -51,5 +51,8 @@ void attn_prompt(struct device *device, const struct attn_args *a);
 /* The same bits as other forms, for many rows; false: the call is not one for them. */
 bool conv_prompt(struct device *device, const struct conv_args *a);
 bool glu_prompt(struct device *device, const struct glu_args *a);
+bool add_norm_prompt(struct device *device, const struct add_norm_args *a);
+bool gated_norm_prompt(struct device *device, const struct gated_norm_args *a);
+bool l2norm_prompt(struct device *device, const struct l2norm_args *a);
 
 #endif
