@@ -156,11 +156,13 @@ static void fold_span(const struct job *job, const struct item *item, int64_t sp
     const int columns = attn_columns(item->block.columns);
     for (int c = 0; c < columns; c++) sums->top[c] = -INFINITY, sums->weight[c] = 0.0f;
     memset(sums->acc, 0, (size_t)columns * (size_t)job->acc_step * sizeof *sums->acc);
-    struct attn_page page, next = find_page(item, span * ATTN_SPAN_PAGES);
+    const int ahead = item->block.columns <= 16 ? job->form->ahead : 1;
+    int64_t n = span * ATTN_SPAN_PAGES;
+    struct attn_page page;
     do {
-        page = next;
-        if (!page.last) {
-            next = find_page(item, page.number + 1);
+        page = find_page(item, n++);
+        if (page.number + ahead <= item->page) {
+            const struct attn_page next = find_page(item, page.number + ahead);
             page.next_k = next.k, page.next_v = next.v;
         }
         job->form->fold(&item->block, sums, &page);

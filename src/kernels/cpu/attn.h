@@ -21,7 +21,7 @@ enum { ATTN_SPAN_PAGES = 8, ATTN_SPAN = ATTN_SPAN_PAGES * PAGE };
 struct attn_page {
     const char *k, *v;       /* of the page's first position */
     int64_t k_step, v_step;  /* bytes from one position to the next */
-    const char *next_k, *next_v; /* of the page to come: to be called in time; NULL: none */
+    const char *next_k, *next_v; /* of a page to come: to be called in time; NULL: none */
     int64_t number;          /* of the sequence's pages */
     bool ends;               /* no page of its span follows for this block */
     int keys;                /* positions to read: 64, or what the block's last token sees */
@@ -73,6 +73,7 @@ static inline int attn_columns(int n) { return (n + 15) / 16 * 16; }
 /* One way to do the work of a thread. */
 struct attn_form {
     int columns; /* of a block at most */
+    int ahead;   /* how many pages on is the one that a block of up to 16 columns calls */
     size_t (*bytes)(const struct attn_args *a, int columns);
     void (*enter)(const struct attn_block *b); /* brings the queries to b->work */
     void (*fold)(const struct attn_block *b, const struct attn_sums *sums,

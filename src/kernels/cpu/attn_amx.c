@@ -5,7 +5,8 @@
  *                     of tokens
  *
  * A sheet of up to 4 pages is packed page by page; with its last one it meets all columns, so that
- * their sums are loaded and stored once for 256 tokens.
+ * their sums are loaded and stored once for 256 tokens. Where there is one tile of columns (tokens
+ * one by one, and few) keys are read where they lie, and values packed two strips at a time in L1.
  *
  * Sums are f32. An entry of a tile depends on its own row and column alone, and every column meets
  * the same products in the same order however many there are: a token alone, a prompt, a draft. */
@@ -19,16 +20,23 @@ enum { FLUSH = 0x8040 }; /* denormals are zero: tiles do so anyway, and vectors 
 
 #define TILE_AT(base, n) ((base) + (size_t)(n) * TILE_HALVES)
 
+/* 64 keys as A tiles: a group of 16 rows, `row` bytes apart, by 32 channels a step. */
+struct attn_keys {
+    const char *at;
+    size_t row, step, group;
+};
+
 /* What a block keeps in its memory. steps: of 32 channels; strips: of 16 value columns. */
 struct attn_amx {
     int tiles, steps, strips;
     uint16_t *q; /* B [tiles][steps]: 16 pairs of channels by 16 columns */
     uint16_t *k; /* A [SHEET][4][steps]: 16 keys */
-    uint16_t *v; /* B [HALVES][strips]: 16 pairs of tokens */
+    uint16_t *v; /* B [HALVES][strips], of one tile of columns [HALVES][2]: 16 pairs of tokens */
     uint16_t *p; /* A [2 tiles][HALVES][hi, lo]: 16 columns by 32 tokens */
     float *s;    /* [2 tiles][SHEET][64][16]: keys by columns */
     uint32_t *turn; /* [2][16][16] */
-    struct attn_page *page; /* [SHEET], packed so far */
+    struct attn_page *page; /* [SHEET], so far */
+    struct attn_keys *keys; /* [SHEET] */
     bool *strays; /* [SHEET]: some of the page's values are no numbers; they are 0 in v */
 };
 
@@ -46,6 +54,7 @@ static struct attn_amx room_of(const struct attn_args *a, int columns, char *mem
     m.s = (float *)(memory + used), used += 2 * SHEET * 4 * TILE_SIZE;
     m.turn = (uint32_t *)(memory + used), used += 2 * TILE_SIZE;
     m.page = (struct attn_page *)(memory + used), used += SHEET * sizeof *m.page;
+    m.keys = (struct attn_keys *)(memory + used), used += SHEET * sizeof *m.keys;
     m.strays = (bool *)(memory + used);
     *bytes = used + SHEET * sizeof *m.strays;
     return m;
@@ -96,17 +105,23 @@ static void amx_enter(const struct attn_block *b)
         }
 }
 
-/* Into place n of the sheet. */
-static void pack_keys(const struct attn_amx *m, const struct attn_page *page, int n, int64_t D)
+/* The keys of page n of the sheet: packed, or where they lie if one tile of columns meets them. */
+static struct attn_keys place_keys(const struct attn_amx *m, const struct attn_page *page, int n,
+                                   int64_t D)
 {
+    const size_t step = (size_t)page->k_step;
+    if (m->tiles == 1 && page->keys == PAGE && D % 32 == 0)
+        return (struct attn_keys){page->k, step, TILE_BYTES, 16 * step};
     for (int j = 0; j < PAGE; j++) {
         const char *row = page->k + j * page->k_step;
         uint16_t *to = TILE_AT(m->k, (4 * n + j / 16) * m->steps) + j % 16 * 32;
-        attn_call(page->next_k, page->k_step, 2 * D, j, 1);
+        if (m->tiles > 1) attn_call(page->next_k, page->k_step, 2 * D, j, 1);
         for (int s = 0; s < m->steps; s++, to += TILE_HALVES)
             _mm512_storeu_si512(to, j < page->keys ? row32(row, 32 * s, D)
                                                    : _mm512_setzero_si512());
     }
+    return (struct attn_keys){(const char *)TILE_AT(m->k, 4 * n * m->steps), TILE_BYTES, TILE_SIZE,
+                              (size_t)m->steps * TILE_SIZE};
 }
 
 /* Where a half is infinite or NaN. */
@@ -116,51 +131,76 @@ TILE_INLINE __mmask32 strays_of(__m512i halves)
     return _mm512_cmpeq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
 }
 
-/* A token that a column does not see meets it with weight 0, and 0 times what is no number is none:
- * such values become 0 here, and add_strays brings them to those that see them. */
+/* Tokens j and j + 1, strips i and i + 1, as rows of pairs of two tiles. Returns where there were no
+ * numbers: a token that a column does not see meets it with weight 0, and 0 times what is no number is
+ * none. Such values become 0 here, and add_strays brings them to those that see them. */
+TILE_INLINE __mmask32 pack_pairs(uint16_t *to, const struct attn_page *page, int j, int i, int64_t Dv)
+{
+    const char *row = page->v + j * page->v_step;
+    __m512i x = _mm512_setzero_si512(), y = x;
+    if (j < page->keys) x = row32(row, 16 * i, Dv);
+    if (j + 1 < page->keys) y = row32(row + page->v_step, 16 * i, Dv);
+    const __mmask32 bad_x = strays_of(x), bad_y = strays_of(y);
+    x = _mm512_mask_mov_epi16(x, bad_x, _mm512_setzero_si512());
+    y = _mm512_mask_mov_epi16(y, bad_y, _mm512_setzero_si512());
+    const __m512i low_x = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
+    const __m512i low_y = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(y));
+    const __m512i high_x = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1));
+    const __m512i high_y = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(y, 1));
+    _mm512_storeu_si512(to, _mm512_or_si512(low_x, _mm512_slli_epi32(low_y, 16)));
+    _mm512_storeu_si512(to + TILE_HALVES, _mm512_or_si512(high_x, _mm512_slli_epi32(high_y, 16)));
+    return bad_x | bad_y;
+}
+
+/* All strips of page n of the sheet. */
 static void pack_values(const struct attn_amx *m, const struct attn_page *page, int n, int64_t Dv)
 {
     __mmask32 any = 0;
     for (int j = 0; j < PAGE; j += 2) {
-        const char *row = page->v + j * page->v_step;
         uint16_t *to = TILE_AT(m->v, (2 * n + j / 32) * m->strips) + j % 32 / 2 * 32;
         attn_call(page->next_v, page->v_step, 2 * Dv, j, 2);
-        for (int i = 0; i < m->strips; i += 2, to += 2 * TILE_HALVES) {
-            __m512i x = _mm512_setzero_si512(), y = x;
-            if (j < page->keys) x = row32(row, 16 * i, Dv);
-            if (j + 1 < page->keys) y = row32(row + page->v_step, 16 * i, Dv);
-            const __mmask32 bad_x = strays_of(x), bad_y = strays_of(y);
-            any |= bad_x | bad_y;
-            x = _mm512_mask_mov_epi16(x, bad_x, _mm512_setzero_si512());
-            y = _mm512_mask_mov_epi16(y, bad_y, _mm512_setzero_si512());
-            const __m512i low_x = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
-            const __m512i low_y = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(y));
-            const __m512i high_x = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1));
-            const __m512i high_y = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(y, 1));
-            _mm512_storeu_si512(to, _mm512_or_si512(low_x, _mm512_slli_epi32(low_y, 16)));
-            _mm512_storeu_si512(to + TILE_HALVES,
-                                _mm512_or_si512(high_x, _mm512_slli_epi32(high_y, 16)));
-        }
+        for (int i = 0; i < m->strips; i += 2, to += 2 * TILE_HALVES)
+            any |= pack_pairs(to, page, j, i, Dv);
     }
     m->strays[n] = any != 0;
 }
 
+/* Strips i and i + 1 of all pages, which stay in L1 until one tile of columns has met them. */
+static void pack_strips(const struct attn_amx *m, int pages, int i, int64_t Dv)
+{
+    for (int n = 0; n < pages; n++) {
+        const struct attn_page *page = &m->page[n];
+        const int row = PAGE * i / m->strips, end = PAGE * (i + 2) / m->strips;
+        __mmask32 any = 0;
+        attn_call(page->next_v, page->v_step, 2 * Dv, row, end - row);
+        for (int j = 0; j < PAGE; j += 2)
+            any |= pack_pairs(TILE_AT(m->v, 2 * (2 * n + j / 32)) + j % 32 / 2 * 32, page, j, i, Dv);
+        m->strays[n] = m->strays[n] || any != 0;
+    }
+}
+
 /* ---- scores ------------------------------------------------------------------------------------- */
 
-/* m->s of tile t and, where there are two, the one after it, for the first pages of the sheet. */
-TILE_INLINE void scores(const struct attn_amx *m, int pages, int t, bool two)
+/* m->s of tile t and, where there are two, the one after it, for page n of the sheet. */
+TILE_INLINE void scores(const struct attn_amx *m, int n, int t, bool two)
 {
+    const struct attn_page *page = &m->page[n];
+    const struct attn_keys keys = m->keys[n];
     const uint16_t *q = TILE_AT(m->q, t * m->steps), *q1 = TILE_AT(q, m->steps);
-    float *to = m->s, *to1 = m->s + SHEET * PAGE * 16;
-    for (int j = 0; j < 4 * pages; j += 2, to += 2 * TILE_FLOATS, to1 += 2 * TILE_FLOATS) {
-        const uint16_t *k = TILE_AT(m->k, j * m->steps), *k1 = TILE_AT(k, m->steps);
+    float *to = m->s + n * PAGE * 16, *to1 = to + SHEET * PAGE * 16;
+    for (int j = 0; j < 4; j += 2, to += 2 * TILE_FLOATS, to1 += 2 * TILE_FLOATS) {
+        const char *k = keys.at + (size_t)j * keys.group, *k1 = k + keys.group;
         tile_zero(0), tile_zero(1), tile_zero(2), tile_zero(3);
-        for (int s = 0; s < m->steps; s++) {
-            tile_load(4, TILE_AT(k, s), TILE_BYTES);
+        for (int s = 0; s < m->steps; s++, k += keys.step, k1 += keys.step) {
+            const int turn = j / 2 * m->steps + s, row = PAGE * turn / (2 * m->steps);
+            tile_load(4, k, keys.row);
             tile_load(6, TILE_AT(q, s), TILE_BYTES);
             tile_dp(0, 4, 6);
-            tile_load(5, TILE_AT(k1, s), TILE_BYTES);
+            tile_load(5, k1, keys.row);
             tile_dp(1, 5, 6);
+            if (m->tiles == 1)
+                attn_call(page->next_k, page->k_step, m->steps * TILE_BYTES, row,
+                          PAGE * (turn + 1) / (2 * m->steps) - row);
             if (!two) continue;
             tile_load(7, TILE_AT(q1, s), TILE_BYTES);
             tile_dp(2, 4, 7);
@@ -264,12 +304,15 @@ TILE_INLINE void mix(const struct attn_block *b, const struct attn_amx *m,
                      const struct attn_sums *sums, int pages, int t, bool two)
 {
     const size_t step = (size_t)b->acc_step * sizeof(float);
+    const int strips = m->tiles == 1 ? 2 : m->strips;
     float *acc = sums->acc + 16 * t * b->acc_step, *acc1 = acc + 16 * b->acc_step;
     for (int i = 0; i < m->strips; i += 2, acc += 32, acc1 += 32) {
+        if (m->tiles == 1) pack_strips(m, pages, i, b->args->v->dim[2]);
         tile_load(0, acc, step), tile_load(1, acc + 16, step);
         if (two) tile_load(2, acc1, step), tile_load(3, acc1 + 16, step);
         for (int half = 0; half < 2 * pages; half++) {
-            const uint16_t *v = TILE_AT(m->v, half * m->strips + i), *p = TILE_AT(m->p, 2 * half);
+            const uint16_t *v = TILE_AT(m->v, half * strips + i % strips);
+            const uint16_t *p = TILE_AT(m->p, 2 * half);
             tile_load(6, v, TILE_BYTES), tile_load(7, TILE_AT(v, 1), TILE_BYTES);
             for (int part = 0; part < 2; part++) {
                 tile_load(4, TILE_AT(p, part), TILE_BYTES);
@@ -308,7 +351,7 @@ static void add_strays(const struct attn_block *b, const struct attn_amx *m,
 TILE_INLINE void fold_tiles(const struct attn_block *b, const struct attn_amx *m,
                             const struct attn_sums *sums, int pages, int t, bool two)
 {
-    scores(m, pages, t, two);
+    for (int n = 0; n < pages; n++) scores(m, n, t, two);
     weigh(b, m, sums, pages, t, 0);
     if (two) weigh(b, m, sums, pages, t + 1, 1);
     mix(b, m, sums, pages, t, two);
@@ -325,8 +368,9 @@ static void amx_fold(const struct attn_block *b, const struct attn_sums *sums,
     const struct attn_amx m = room(b);
     const int n = (int)(page->number % SHEET);
     m.page[n] = *page;
-    pack_keys(&m, page, n, b->args->q->dim[2]);
-    pack_values(&m, page, n, b->args->v->dim[2]);
+    m.keys[n] = place_keys(&m, page, n, b->args->q->dim[2]);
+    m.strays[n] = false;
+    if (m.tiles > 1) pack_values(&m, page, n, b->args->v->dim[2]);
     if (n + 1 < SHEET && !page->ends) return;
     const unsigned modes = _mm_getcsr();
     _mm_setcsr(modes | FLUSH);
@@ -338,5 +382,5 @@ static void amx_fold(const struct attn_block *b, const struct attn_sums *sums,
     _mm_setcsr(modes);
 }
 
-const struct attn_form attn_form_amx = {256, amx_bytes, amx_enter, amx_fold, attn_merge,
+const struct attn_form attn_form_amx = {256, SHEET, amx_bytes, amx_enter, amx_fold, attn_merge,
                                         attn_leave};

@@ -197,5 +197,5 @@ static void attn_fold(const struct attn_block *b, const struct attn_sums *sums,
     for (; d < wide; d += VL) attn_strip(b, sums, room.score, v, v_step, page->last, d, 1);
 }
 
-const struct attn_form CPU_NAME(attn_form) = {128, attn_bytes, attn_enter, attn_fold, attn_merge,
-                                              attn_leave};
+const struct attn_form CPU_NAME(attn_form) = {128, 1, attn_bytes, attn_enter, attn_fold,
+                                              attn_merge, attn_leave};
