@@ -203,7 +203,7 @@ struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int
     while (f.columns > 8 && N < 64 * f.columns) f.columns /= 2;
     while (f.depth > 1 && f.depth / 2 * CHUNK >= linear_slice(K)) f.depth /= 2;
     while (shared_of(f, T, K) > cuda_shared(device)) {
-        if (f.depth > 2)
+        if (f.depth > 1)
             f.depth /= 2;
         else if (f.columns > 8)
             f.columns /= 2;
