@@ -82,6 +82,9 @@ static const struct shape calls[] = {
     {.B = 4, .T = 70, .Hk = 1, .R = 3, .Dk = 33, .Dv = 40, .slots = 32, .start = 8, .absent = 1},
     {.B = 2, .T = 30, .Hk = 1, .R = 2, .Dk = 32, .Dv = 32, .slots = 32, .option = CHANNEL,
      .act = DTYPE_BF16, .start = 11},
+    /* So many heads that a device may cut the work in another way. */
+    {.B = 60, .T = 100, .Hk = 3, .R = 3, .Dk = 16, .Dv = 40, .option = 6},
+    {.B = 60, .T = 70, .Hk = 9, .R = 1, .Dk = 20, .Dv = 70, .option = 7, .absent = 1},
 };
 static const struct axis narrow[] = {AXIS(T, 1, 3, 18, 34), AXIS(Dk, 1, 3, 4), AXIS(Dv, 1, 2, 5),
                                      AXIS(Hk, 1, 2), AXIS(R, 1, 2, 3), AXIS(B, 1, 2, 3),

@@ -22,7 +22,7 @@ void cuda_delta(struct device *device, struct arena *scratch, const void *args)
     GDN_CHECK(!a->slots || (a->rows->slot && !a->S0 && !a->S1),
               "delta: slots stand for the dense states");
     finish_call(device, &call, a->rows, a->slots);
-    if (delta_prompt_fits(call)) {
+    if (a->rows->T > a->rows->B && delta_prompt_fits(call)) { /* one row each: decode */
         call.beside = true;
         if (!delta_prompt(device, scratch, call) || must_be_prompts(a->rows)) return;
     }

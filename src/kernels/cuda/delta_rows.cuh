@@ -9,11 +9,24 @@
 
 static const float L2_EPS = 1e-6f; /* of q and k, on the sum, in every family */
 
-/* A warp's row of a head: lane l has elements l, l + 32, ..; */
+/* A warp's row of a head: lane l has elements 4l.. of the first 128, then of the next. */
 enum { LANE_MOST = 256 / WARP };
 struct lanes {
     float x[LANE_MOST];
 };
+static __device__ inline int32_t lane_element(int j)
+{
+    return 4 * ((int32_t)threadIdx.x % WARP) + j % 4 + j / 4 * (4 * WARP);
+}
+
+/* Sum of squares, in the order of norm.cu. */
+static __device__ inline float lanes_squares(const struct lanes &l)
+{
+    float sum[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (int j = 0; j < LANE_MOST; j++) sum[j / 4] = fmaf(l.x[j], l.x[j], sum[j / 4]);
+    return warp_sum(sum[0]) + warp_sum(sum[1]);
+}
 
 /* Row t of the call, channels first..first+n-1 behind the convolution; `scale` not 0: of length
  * `scale`. */
@@ -21,19 +34,16 @@ static __device__ struct lanes mixed_head(const struct delta_call &a, int32_t b,
                                           int64_t first, int32_t n, float scale)
 {
     const struct conv_call &conv = a.mix.conv;
-    const int32_t lane = (int32_t)threadIdx.x % WARP;
     struct lanes l;
-    float sum = 0.0f;
 #pragma unroll
     for (int j = 0; j < LANE_MOST; j++) {
-        const int32_t d = lane + WARP * j;
-        l.x[j] = 0.0f;
-        if (d >= n) continue;
-        l.x[j] = rounded(conv.x.dtype, conv_output(conv, b, t - a.rows.start[b], first + d));
-        sum = fmaf(l.x[j], l.x[j], sum);
+        const int32_t d = lane_element(j);
+        l.x[j] = d < n ? rounded(conv.x.dtype,
+                                 conv_output(conv, b, t - a.rows.start[b], first + d))
+                       : 0.0f;
     }
     if (scale == 0.0f) return l;
-    const float r = scale / sqrtf(warp_sum(sum) + L2_EPS);
+    const float r = scale / sqrtf(lanes_squares(l) + L2_EPS);
 #pragma unroll
     for (int j = 0; j < LANE_MOST; j++) l.x[j] = rounded(conv.x.dtype, l.x[j] * r);
     return l;
@@ -42,10 +52,9 @@ static __device__ struct lanes mixed_head(const struct delta_call &a, int32_t b,
 /* Into shared memory, n of them, with zeros up to `all`. */
 static __device__ inline void put_lanes(float *to, const struct lanes &l, int32_t n, int32_t all)
 {
-    const int32_t lane = (int32_t)threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < LANE_MOST; j++)
-        if (lane + WARP * j < all) to[lane + WARP * j] = lane + WARP * j < n ? l.x[j] : 0.0f;
+        if (lane_element(j) < all) to[lane_element(j)] = lane_element(j) < n ? l.x[j] : 0.0f;
 }
 
 /* Key, query and value of row t of sequence b, by a warp, into shared memory: begin_, and after
@@ -122,14 +131,18 @@ static __device__ inline float row_strength(const struct delta_call &a, int64_t 
 static __device__ void put_normed(const struct delta_call &a, int64_t t, int64_t h, const float *o)
 {
     const struct delta_mix &mix = a.mix;
-    const int32_t lane = (int32_t)threadIdx.x % WARP;
-    float sum = 0.0f;
-    for (int32_t d = lane; d < a.Dv; d += WARP) sum = fmaf(o[d], o[d], sum);
-    const float r = 1.0f / sqrtf(warp_sum(sum) / (float)a.Dv + mix.eps);
-    for (int32_t d = lane; d < a.Dv; d += WARP)
-        put(mix.y, t * mix.y.stride[0] + h * a.Dv + d,
-            o[d] * r * get(mix.norm, d) *
-                act_of(mix.act, get(mix.z, t * mix.z.stride[0] + h * a.Dv + d)));
+    struct lanes l;
+#pragma unroll
+    for (int j = 0; j < LANE_MOST; j++) l.x[j] = lane_element(j) < a.Dv ? o[lane_element(j)] : 0.0f;
+    const float r = 1.0f / sqrtf(lanes_squares(l) / (float)a.Dv + mix.eps);
+#pragma unroll
+    for (int j = 0; j < LANE_MOST; j++) {
+        const int32_t d = lane_element(j);
+        if (d < a.Dv)
+            put(mix.y, t * mix.y.stride[0] + h * a.Dv + d,
+                l.x[j] * r * get(mix.norm, d) *
+                    act_of(mix.act, get(mix.z, t * mix.z.stride[0] + h * a.Dv + d)));
+    }
 }
 
 #endif
