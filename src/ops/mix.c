@@ -71,10 +71,12 @@ static struct tensor *delta_parts(struct pass *pass, const struct delta_weight *
     return as_rows(pass, n.y);
 }
 
-/* Decode and verify: a few rows of each sequence, on slots. What a fused slot is for. */
-static bool few_rows(const struct rows *rows)
+/* Decode and verify: a few rows of each sequence, with values of usual width. What a fused slot is
+ * for. */
+static bool fuses(const struct rows *rows, const struct delta_weight *w)
 {
-    return rows->draft || rows->T <= rows->B || rows->T <= BLOCK;
+    const bool few = rows->draft || rows->T <= rows->B || rows->T <= BLOCK;
+    return few && w->Dv <= DELTA_MIX_VALUES;
 }
 
 struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
@@ -88,7 +90,7 @@ struct tensor *op_delta_mix(struct pass *pass, const struct delta_weight *w,
                 "op_delta_mix: columns");
     SHAPE_CHECK(pass, (delta == NULL) == (tail == NULL), "op_delta_mix: both states or none");
     SHAPE_CHECK(pass, !pass->tape || !delta, "with a tape, state never goes through a slot");
-    if (pass->tape || !pass->device->forward[OP_DELTA_MIX] || !delta || !few_rows(pass->rows))
+    if (pass->tape || !pass->device->forward[OP_DELTA_MIX] || !delta || !fuses(pass->rows, w))
         return delta_parts(pass, w, in, delta, tail);
     struct delta_mix_args a = {
         .qkv = in->qkv, .z = in->z, .b = in->b, .a = in->a, .conv = w->conv, .A_log = w->A_log,

@@ -181,6 +181,7 @@ struct linear_args {
     bool fast; /* a few rows may meet quantised weights as int8 */
 };
 
+enum { DELTA_MIX_VALUES = 128 }; /* a fused slot need not know wider heads */
 struct delta_mix_args {
     struct tensor *qkv, *z, *b, *a; /* [T, C], [T, Hv*Dv], [T, Hv], [T, Hv] or [T, Hv*Dk] */
     struct tensor *conv, *A_log, *dt_bias, *norm; /* [C, W], [Hv], [Hv] or [Hv, Dk], [Dv] */

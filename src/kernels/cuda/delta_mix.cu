@@ -18,7 +18,7 @@ void cuda_delta_mix(struct device *device, struct arena *scratch, const void *ar
     call.Hk = a->Hk, call.Hv = a->Hv, call.Dk = a->Dk, call.Dv = a->Dv;
     call.channel = a->dt_bias->rank == 2;
     GDN_CHECK(a->delta && a->tail && a->rows->slot, "delta_mix: on slots only");
-    GDN_CHECK(a->Dv <= MOST_TEAMS * STRIP, "delta_mix: values of %d", a->Dv);
+    GDN_CHECK(a->Dv <= DELTA_MIX_VALUES, "delta_mix: values of %d", a->Dv);
     mix->conv.x = view_of(a->qkv), mix->conv.w = view_of(a->conv);
     mix->conv.rows = *a->rows, mix->conv.slots = *a->tail;
     mix->a = heads_of(a->a, a->Hv, call.channel ? a->Dk : 1), mix->b = heads_of(a->b, a->Hv, 1);
