@@ -439,7 +439,8 @@ void cuda_attn_mix(struct device *device, struct arena *scratch, const void *arg
     const int32_t T = a->rows->T;
     GDN_CHECK(a->pages && a->rows->slot && !a->wide && a->D <= MOST_WIDTH, "attn_mix: pages, heads");
     const bool tiles = a->x->dtype == DTYPE_BF16 && a->pages->dtype == DTYPE_BF16 &&
-                       a->D % 16 == 0 && a->Hq / a->Hkv <= ROWS;
+                       a->D % 16 == 0 && a->Hq / a->Hkv <= ROWS &&
+                       ((size_t)a->pages->k | (size_t)a->pages->v) % 16 == 0;
     const bool many = !tiles || may_be_prompts(a->rows);
     const int64_t dim[] = {T, a->Hq, a->D};
     struct tensor q = tensor_over(NULL, a->x->dtype, 3, dim);
