@@ -10,6 +10,12 @@ static enum dtype type_of(const struct machine *m, const struct want *want)
     return m->wide && !want->exact ? DTYPE_F64 : want->dtype;
 }
 
+/* A GPU's fast forms want rows at their natural places, its others must not. */
+static bool natural(const struct machine *m)
+{
+    return !m->at->device->host && (m->shape.D + m->shape.Dk) % 16 == 0;
+}
+
 static bool open_field(struct machine *m, int i)
 {
     struct want *w = &m->want[i];
@@ -18,7 +24,7 @@ static bool open_field(struct machine *m, int i)
     if (w->scale == 0) w->scale = 1;
     tensor_lay(&t, type_of(m, w), w->rank, w->dim, false);
     return box_open(&m->field[i], m->at->device, w->name,
-                    i == m->fields - 1 ? ROLE_OUT : ROLE_IN, &t, 2 * (i % 4) + 1);
+                    i == m->fields - 1 ? ROLE_OUT : ROLE_IN, &t, natural(m) ? 0 : 2 * (i % 4) + 1);
 }
 
 static bool open_integers(struct box *box, struct machine *m, const char *name)
@@ -63,7 +69,7 @@ void *machine_state(struct machine *m, const char *name, enum dtype dtype, int64
     struct box *box = &m->state[m->states++];
     struct tensor t;
     tensor_lay(&t, dtype, 1, (int64_t[]){elements}, false);
-    if (!box_open(box, m->at->device, name, ROLE_ADDED, &t, 1)) return NULL;
+    if (!box_open(box, m->at->device, name, ROLE_ADDED, &t, natural(m) ? 0 : 1)) return NULL;
     for (int64_t i = 0; zero && i < elements; i++) box_poke(box, i, 0);
     box_upload(box);
     return box->t.data;

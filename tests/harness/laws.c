@@ -350,7 +350,7 @@ static void compare_to_reference(struct machine *m, const struct track *b, struc
     double *got = rows_as_doubles(m, b->want, n), *want = rows_as_doubles(ref, r->want, n);
     /* Where both round a state, a value between two bf16 numbers may go either way: one in some
      * thousand elements is off by 2^-8. Without rounding at every edge it is 2e-3. */
-    const double l2 = ref->wide ? 2e-6 : 3e-4;
+    const double l2 = (ref->wide ? 2e-6 : 3e-4) + limit_made(w, m->at->device, t.dtype);
     if (EXPECT(m->v, got && want, "no memory"))
         verdict_compare(m->v, w->name, &t, got, want, limit_of(t.dtype, l2, 1));
     mem_give(got);

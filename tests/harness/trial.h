@@ -30,11 +30,23 @@ struct want {
     bool frozen;    /* an input without a gradient */
     bool added;     /* an input that the call may change: a state */
     double l2;      /* limit of an output, or of an input's gradient; 0 means 2e-6 */
+    double made;    /* .. and more than that on a GPU in bf16, where operands that are made on the
+                       way (weights of attention, turned heads) enter tensor cores rounded */
     int roundings;  /* times a value is rounded to dtype on its way out; 0 means 1 */
 };
 #define DIM(...)                                                        \
     .rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
     .dim = {__VA_ARGS__}
+
+/* What `made` may be: with one rounding of the output (2^-8) it comes to the 6e-3 that is asked of
+ * bf16 operands. A weight rounded to 2^-9 at most moves a row by 2e-3 of its length. */
+#define MADE_BF16 2.1e-3
+
+static inline double limit_made(const struct want *want, const struct device *device,
+                                enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 && !device->host ? want->made : 0;
+}
 
 /* An op's case: what is called, how it is built, what it costs. */
 struct proof {

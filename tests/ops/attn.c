@@ -51,7 +51,8 @@ static void build(struct trial *t, const struct shape *s)
         a->v = IN(t, .name = "v", .dtype = act, .per = PER_ROW, DIM(T, Hkv, value_width(s)),
                   .window = true);
     }
-    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hq, value_width(s)));
+    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hq, value_width(s)),
+               .made = MADE_BF16);
     if (s->slots) a->pages = lay_pages(t, s);
     a->rows = trial_rows(t, s->start);
 }

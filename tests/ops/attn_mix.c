@@ -33,7 +33,7 @@ static int fields(const struct shape *s, struct want *want)
     const enum dtype act = (enum dtype)s->act;
     const int64_t Hq = (int64_t)s->Hk * s->R, q = s->option & GATED ? 2 : 1;
     want[0] = (struct want){.name = "x", .dtype = act, DIM(0, (q * Hq + 2 * s->Hk) * s->D)};
-    want[1] = (struct want){.name = "y", .dtype = act, DIM(0, Hq * s->D), .roundings = 4};
+    want[1] = (struct want){.name = "y", .dtype = act, DIM(0, Hq * s->D), .made = MADE_BF16};
     return 2;
 }
 

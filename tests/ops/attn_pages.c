@@ -17,7 +17,8 @@ static int fields(const struct shape *s, struct want *want)
     want[1] = (struct want){.name = "k", .dtype = act, DIM(0, Hkv, s->D), .fill = FILL_STEADY};
     /* Latent values are a window of k, which no field can be: what is given here is not read. */
     want[2] = (struct want){.name = "v", .dtype = act, DIM(0, Hkv, s->Dv)};
-    want[3] = (struct want){.name = "o", .dtype = act, DIM(0, Hq, s->Dv)};
+    want[3] = (struct want){.name = "o", .dtype = act, DIM(0, Hq, s->Dv),
+                            .made = MADE_BF16};
     return 4;
 }
 
