@@ -157,10 +157,14 @@ static void limit_of_addresses(void **state)
     gdn_model_close(model);
 }
 
-/* What fits under such a limit can be had: the engine opens, and says something. */
+/* What fits under such a limit can be had: the engine opens, and says something. Not with the
+ * address sanitizer, which has taken more addresses than that for itself. */
 static void fits_under_a_limit(void **state)
 {
     (void)state;
+#if defined(GDN_POISON) && GDN_POISON
+    skip();
+#endif
     has((int64_t)1 << 40);
     const pid_t child = fork();
     assert_true(child >= 0);

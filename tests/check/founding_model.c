@@ -268,8 +268,8 @@ bool short_gate_holds(void)
 static bool talk(int32_t *ids, size_t windows)
 {
     static const char *const question[] = {"Tell me a story about a fox.", "What is 7 + 5?",
-                                           "Count from one to fifty.", "What is the capital of "
-                                                                       "Italy?"};
+                                           "Count from one to fifty.",
+                                           "What is the capital of Italy?"};
     struct tale t;
     bool good = tale_open(&t, GDN_F32, GDN_F32);
     for (size_t w = 0; w < windows && good; w++) {

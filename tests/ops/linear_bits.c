@@ -98,7 +98,8 @@ static bool multiply(const struct product *p, struct station *s, int64_t first, 
         there[i].w = &weight;
         w.N += part[i].rows;
     }
-    const bool lent = lend(s->device, &weight) & lend(s->device, &x) & lend(s->device, &out);
+    const bool weight_lent = lend(s->device, &weight), x_lent = lend(s->device, &x);
+    const bool lent = lend(s->device, &out) && weight_lent && x_lent;
     const struct linear_args a = {.x = &x, .y = &out, .w = &w};
     const bool ran = EXPECT(v, lent, "no memory") &&
                      station_run(s, s->device->forward[OP_LINEAR], &a, v);
