@@ -331,6 +331,17 @@ void law_each(struct lab *lab, struct verdict *v, const struct law *law)
     }
 }
 
+void law_under(struct lab *lab, struct verdict *v, const struct law *law)
+{
+    for (int i = 0; i < law->shapes; i++) {
+        struct machine m;
+        v->cases++;
+        if (!machine_open(&m, law->form, &law->shape[i], &lab->under[0], false, v)) continue;
+        law->holds(&m, law->extent);
+        machine_close(&m);
+    }
+}
+
 static double *rows_as_doubles(const struct machine *m, const unsigned char *rows, int64_t n)
 {
     const enum dtype dtype = m->field[m->fields - 1].t.dtype;

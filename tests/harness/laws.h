@@ -50,6 +50,8 @@ struct law {
 /* `holds` on the device under test for each shape, with 1, 2 and 3 threads in turn; on the
  * reference in F64 for the first two. */
 void law_each(struct lab *lab, struct verdict *v, const struct law *law);
+/* `holds` on the device under test alone: for fused ops, whose parts have their own proofs. */
+void law_under(struct lab *lab, struct verdict *v, const struct law *law);
 /* Outputs of the device under test against the reference's on the same streams, in one call; and
  * the same bits with 1, 2 and 3 threads. The reference computes in F64; where the state is kept in
  * bf16 it does that too. */

@@ -430,8 +430,8 @@ static void small(void **state)
     every_kind(small_of);
 }
 
-/* "small" alone is what runs under compute-sanitizer, which is a hundred times slower. Without a GPU
- * the program as a whole is skipped, so that ctest counts it. */
+/* "small" alone is what runs under compute-sanitizer, which is a hundred times slower. Without a
+ * GPU the program is skipped as a whole, so that ctest counts it. */
 int main(int argc, char **argv)
 {
     enum { SKIPPED = 77 };

@@ -77,18 +77,6 @@ static const struct form mix_form = {
 
 static bool fused(const struct device *device) { return device->forward[OP_DELTA_MIX] != NULL; }
 
-/* A law on the device under test alone: the parts have their own proofs. */
-static void on_device(struct lab *lab, struct verdict *v, const struct law *law)
-{
-    for (int i = 0; i < law->shapes; i++) {
-        struct machine m;
-        v->cases++;
-        if (!machine_open(&m, law->form, &law->shape[i], &lab->under[0], false, v)) continue;
-        law->holds(&m, law->extent);
-        machine_close(&m);
-    }
-}
-
 /* With the parts standing in on the reference. */
 static void beside_parts(struct lab *lab, struct verdict *v, const struct law *law)
 {
@@ -150,7 +138,7 @@ static const struct shape accurate[] = {
 
 #define MIX_LAW(title, law, list, ...)                                                \
     {                                                                                 \
-        .name = title, .run = on_device, .form = &mix_form, .holds = law,             \
+        .name = title, .run = law_under, .form = &mix_form, .holds = law,             \
         SHAPES(list), .extent = __VA_ARGS__, .applies = fused                         \
     }
 static const struct law laws[] = {
