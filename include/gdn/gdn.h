@@ -138,6 +138,13 @@ GDN_API enum gdn_status gdn_model_convert(const char *path, const char *out, enu
 GDN_API enum gdn_status gdn_random_model(const char *config, size_t len, const char *folder,
                                          uint64_t seed, struct gdn_error *err);
 
+/* The same model without a folder: what is large is made in the memory of options.device, which has
+ * to have some of its own ("cuda"), and never on the host. It has no tokenizer, and neither quant
+ * nor the draft head. */
+GDN_API enum gdn_status gdn_model_open_random(const char *config, size_t len, uint64_t seed,
+                                              const struct gdn_options *options,
+                                              gdn_model **model, struct gdn_error *err);
+
 /* Begins to count how long each kind of op takes, anew with every call; before, writes at most
  * `room` counts of the time since the last call. Returns how many. */
 struct gdn_op_time {

@@ -77,6 +77,17 @@ struct gdn_reply {
     struct think_text text;
 };
 
+/* A model without files: the text of its config, and the seed of its weights. */
+struct shape_text {
+    const char *text;
+    size_t len;
+    uint64_t seed;
+};
+/* gdn_model_open, or, with a shape, gdn_model_open_random. */
+enum gdn_status model_open(const char *path, const struct shape_text *shape,
+                           const struct gdn_options *options, gdn_model **model,
+                           struct gdn_error *err);
+
 /* The memory of a model with all its sessions, in bytes: what may be touched at most. */
 struct plan {
     int64_t weights, copied, sessions, scratch, all;

@@ -35,6 +35,14 @@ enum gdn_status gdn_random_model(const char *text, size_t len, const char *folde
     return status;
 }
 
+enum gdn_status gdn_model_open_random(const char *config, size_t len, uint64_t seed,
+                                      const struct gdn_options *options, gdn_model **model,
+                                      struct gdn_error *err)
+{
+    const struct shape_text shape = {config ? config : "", config ? len : 0, seed};
+    return model_open(NULL, &shape, options, model, err);
+}
+
 int gdn_model_profile(gdn_model *m, struct gdn_op_time *times, int room)
 {
     int count = 0;

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/fingerprint.h"
+#include "model/weights_random.h"
 
 /* Snapshots in the store of prefixes: each is compared with each when room is made. */
 enum { PREFIXES = 128 };
@@ -96,9 +97,8 @@ static enum gdn_status check_device(const struct gdn_model *m, struct gdn_error 
     return GDN_OK;
 }
 
-static enum gdn_status open_model(struct gdn_model *m, const char *path, struct gdn_error *err)
+static enum gdn_status open_files(struct gdn_model *m, const char *path, struct gdn_error *err)
 {
-    TRY(check_options(m, err));
     if (!path) return error_set(err, GDN_ERR_USAGE, "path: found NULL, need a model folder");
     if (!file_exists(path))
         return error_set(err, GDN_ERR_INPUT, "%s: no such file or folder", st_path_tail(path));
@@ -115,6 +115,26 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
         TRY(mtp_open(&m->mtp, &m->config, &m->weights, path, err));
         m->engine_options.mtp = &m->mtp;
     }
+    return GDN_OK;
+}
+
+static enum gdn_status draw_model(struct gdn_model *m, const struct shape_text *shape,
+                                  struct gdn_error *err)
+{
+    if (m->options.quant || m->options.draft == GDN_DRAFT_MTP)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "options: found quant or the MTP head for "
+                         "random weights without a file, need gdn_random_model for them");
+    TRY(config_parse(&m->config, shape->text, shape->len, "config.json", err));
+    TRY(check_context(m, err));
+    return weights_draw(&m->weights, &m->config, shape->seed, err);
+}
+
+/* From a folder, or without one. */
+static enum gdn_status open_model(struct gdn_model *m, const char *path,
+                                  const struct shape_text *shape, struct gdn_error *err)
+{
+    TRY(check_options(m, err));
+    TRY(shape ? draw_model(m, shape, err) : open_files(m, path, err));
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~m->options.without, err);
     if (!m->device) return err->status;
@@ -131,8 +151,9 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path, struct 
     return GDN_OK;
 }
 
-enum gdn_status gdn_model_open(const char *path, const struct gdn_options *options,
-                               gdn_model **model, struct gdn_error *err)
+enum gdn_status model_open(const char *path, const struct shape_text *shape,
+                           const struct gdn_options *options, gdn_model **model,
+                           struct gdn_error *err)
 {
     struct gdn_error own = {0};
     if (!err) err = &own;
@@ -144,13 +165,19 @@ enum gdn_status gdn_model_open(const char *path, const struct gdn_options *optio
     struct gdn_model *m = mem_take(sizeof *m);
     if (!m) return error_set(err, GDN_ERR_MEMORY, "no memory for a model");
     m->options = options ? *options : gdn_options_default();
-    enum gdn_status status = open_model(m, path, err);
+    enum gdn_status status = open_model(m, path, shape, err);
     if (status != GDN_OK) {
         gdn_model_close(m);
         return status;
     }
     *model = m;
     return GDN_OK;
+}
+
+enum gdn_status gdn_model_open(const char *path, const struct gdn_options *options,
+                               gdn_model **model, struct gdn_error *err)
+{
+    return model_open(path, NULL, options, model, err);
 }
 
 void gdn_model_close(gdn_model *m)
@@ -236,7 +263,8 @@ void gdn_model_describe(const gdn_model *m, struct gdn_model_info *info)
         .context = m->engine_options.context, .tied = c->tied,
         .mtp_layers = c->mtp_layers, .mtp_tensors = m->weights.mtp,
         .vision_tensors = m->weights.vision, .parameters = m->weights.parameters,
-        .quant = quant_of(&m->weights), .weight_bytes = m->weights.file_bytes,
+        .quant = quant_of(&m->weights), .weight_bytes = m->weights.drawn ? m->weights.placed_bytes
+                                                                      : m->weights.file_bytes,
         .copied_bytes = m->weights.copied_bytes,
         .state_bytes = page - (two - page), .kv_token_bytes = (two - page) / PAGE,
         .session_bytes = plan_session(m, m->engine_options.context),

@@ -224,6 +224,21 @@ static enum gdn_status draw_ids(struct job *job, struct gdn_error *err)
     return GDN_OK;
 }
 
+/* From a folder, or without one when the shape's weights can be made where they are used. */
+static enum gdn_status open_or_draw(struct job *job, const char *path, const struct setup *setup,
+                                    struct gdn_error *err)
+{
+    const struct bench_settings *s = job->settings;
+    char *config;
+    size_t len;
+    if (path) return setup_open(path, setup, (int)s->together, &job->model, err);
+    TRY(shape_config(s->shape, &config, &len, err));
+    const enum gdn_status status = setup_open_random(config, len, setup, (int)s->together,
+                                                     &job->model, err);
+    mem_give(config);
+    return status;
+}
+
 static enum gdn_status open_model(struct job *job, const char *path, struct gdn_error *err)
 {
     const struct bench_settings *s = job->settings;
@@ -233,7 +248,7 @@ static enum gdn_status open_model(struct job *job, const char *path, struct gdn_
     setup.context = most_of(&job->depths) + (longest > s->answer ? longest : s->answer) + 2;
     peak_reset();
     const double begin = clock_seconds();
-    TRY(setup_open(path, &setup, (int)s->together, &job->model, err));
+    TRY(open_or_draw(job, path, &setup, err));
     gdn_model_describe(job->model, &job->info);
     for (int64_t i = 0; i < s->together; i++)
         TRY(gdn_session_new(job->model, &job->session[i], err));
@@ -275,7 +290,7 @@ static enum gdn_status run_job(struct job *job, struct gdn_error *err)
     r->threads = s->setup.threads ? (int)s->setup.threads : cpu_count();
     r->repeats = (int)s->rounds;
     name_processor(r->processor, sizeof r->processor);
-    if (s->model) return bench_model(job, s->model, err);
+    if (s->model || setup_draws(&s->setup)) return bench_model(job, s->model, err);
     char folder[SHAPE_FOLDER];
     TRY(shape_make(s->shape, folder, err));
     const enum gdn_status status = bench_model(job, folder, err);
@@ -333,5 +348,5 @@ const struct command command_bench = {
              "recurrent state, keys and values of the tokens before), both measured before and\n"
              "after in the same run. Shapes: qwen3.5-0.8b, -2b, -4b, -9b, -35b-a3b, qwen3.6-27b,\n"
              "qwen3-next-80b-a3b, kimi-linear-48b-a3b, olmo-hybrid-7b, or a config.json; their\n"
-             "files are made in /tmp, in bf16, and removed.",
+             "weights are made in the GPU's memory, or as files in /tmp that are removed, in bf16.",
 };

@@ -8,7 +8,7 @@
 #include "gdn/ops.h"
 
 static const char *const devices[] = {"cpu", "ref", "cuda"};
-enum { DEVICE_CPU, DEVICE_REF, MB = 1000000 };
+enum { DEVICE_CPU, DEVICE_REF, DEVICE_CUDA, MB = 1000000 };
 
 struct setup setup_defaults(void)
 {
@@ -75,16 +75,18 @@ uint32_t setup_without(const struct setup *s)
     return ~kept[s->cpumask];
 }
 
-enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
-                            gdn_model **model, struct gdn_error *err)
+static enum gdn_status check_setup(const struct setup *s, struct gdn_error *err)
 {
     if (s->exact && s->fast)
         return error_set(err, GDN_ERR_USAGE, "--exact and --fast: found both, need one");
     if (s->compute == GDN_F64 && s->device != DEVICE_REF)
         return error_set(err, GDN_ERR_USAGE, "--compute f64: found --device %s, need --device ref",
                          devices[s->device]);
-    char folder[RESOLVE_BYTES];
-    TRY(resolve_model(path, s->models, folder, err));
+    return GDN_OK;
+}
+
+static struct gdn_options options_of(const struct setup *s, int sessions)
+{
     struct gdn_options options = gdn_options_default();
     gdn_options_from_env(&options);
     options.device = devices[s->device];
@@ -98,12 +100,32 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     options.context = s->fit && !s->context ? GDN_CONTEXT_FIT : (int32_t)s->context;
     options.draft = (enum gdn_draft)s->draft;
     options.draft_depth = (int)s->draft_depth;
+    return options;
+}
+
+enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
+                           gdn_model **model, struct gdn_error *err)
+{
+    char folder[RESOLVE_BYTES];
+    TRY(check_setup(s, err));
+    TRY(resolve_model(path, s->models, folder, err));
+    struct gdn_options options = options_of(s, sessions);
     struct progress progress = progress_begin();
     options.progress = tell;
     options.progress_context = &progress;
     const enum gdn_status status = gdn_model_open(folder, &options, model, err);
     progress_end(&progress);
     return status;
+}
+
+bool setup_draws(const struct setup *s) { return s->device == DEVICE_CUDA && !s->quant; }
+
+enum gdn_status setup_open_random(const char *config, size_t len, const struct setup *s,
+                                  int sessions, gdn_model **model, struct gdn_error *err)
+{
+    TRY(check_setup(s, err));
+    const struct gdn_options options = options_of(s, sessions);
+    return gdn_model_open_random(config, len, 1, &options, model, err);
 }
 
 /* More than is left is refused with the first session; close to it the machine may get slow. */

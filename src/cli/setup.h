@@ -30,7 +30,12 @@ void setup_draft_options(struct options *o, struct setup *s);
 uint32_t setup_without(const struct setup *s);
 
 enum gdn_status setup_open(const char *path, const struct setup *s, int sessions,
-                            gdn_model **model, struct gdn_error *err);
+                           gdn_model **model, struct gdn_error *err);
+
+/* Can a model of random weights be opened without files: the text of its config is all there is. */
+bool setup_draws(const struct setup *s);
+enum gdn_status setup_open_random(const char *config, size_t len, const struct setup *s,
+                                  int sessions, gdn_model **model, struct gdn_error *err);
 
 /* One line on standard error when a model needs most of the memory that is left, or has a shorter
  * context than it was made for, for the sake of it. */

@@ -70,9 +70,7 @@ const char *shape_names(void)
     return names;
 }
 
-/* The text of the config, to be given back. */
-static enum gdn_status find_config(const char *shape, char **text, size_t *len,
-                                   struct gdn_error *err)
+enum gdn_status shape_config(const char *shape, char **text, size_t *len, struct gdn_error *err)
 {
     const char *names[SHAPES];
     for (size_t i = 0; i < SHAPES; i++) {
@@ -94,7 +92,7 @@ enum gdn_status shape_make(const char *shape, char folder[SHAPE_FOLDER], struct 
     const char *where = "/tmp";
     char *text;
     size_t len;
-    TRY(find_config(shape, &text, &len, err));
+    TRY(shape_config(shape, &text, &len, err));
     snprintf(folder, SHAPE_FOLDER, "%s/gdn-shape-XXXXXX", where);
     enum gdn_status status = GDN_OK;
     if (!mkdtemp(folder)) {

@@ -96,11 +96,11 @@ static enum gdn_status take_head(struct loader *l)
                        &w->head);
 }
 
-static enum gdn_status take_everything(struct loader *l)
+enum gdn_status take_model(struct loader *l)
 {
     struct weights *w = l->w;
     const struct config *c = l->c;
-    if (l->wanted)
+    if (l->wanted || l->drawn)
         w->prefix = "model.";
     else
         TRY(find_prefix(l));
@@ -161,7 +161,7 @@ enum gdn_status weights_open(struct weights *w, const struct config *c, const ch
     if (status == GDN_OK && !l.used)
         status = error_set(err, GDN_ERR_MEMORY, "no memory for %zu tensors", w->shards.count);
     if (status == GDN_OK) status = weights_refuse_foreign(&w->shards, err);
-    if (status == GDN_OK) status = take_everything(&l);
+    if (status == GDN_OK) status = take_model(&l);
     mem_give(l.used);
     if (status != GDN_OK) weights_close(w);
     return status;
@@ -174,7 +174,7 @@ enum gdn_status weights_list(const struct config *c, weights_wanted *wanted, voi
     struct loader l = {.w = &w, .c = c, .path = "", .err = err, .wanted = wanted,
                        .context = context};
     enum gdn_status status = take_room(&w, c, c->layers, err);
-    if (status == GDN_OK) status = take_everything(&l);
+    if (status == GDN_OK) status = take_model(&l);
     weights_close(&w);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "formats/shards.h"
 #include "model/config.h"
 #include "ops/front.h"
+#include "tensor/draw.h"
 
 struct layer {
     enum layer_kind kind;
@@ -36,6 +37,7 @@ struct weight {
     int origins;
     bool small; /* as f32, whatever the file holds; never quantised */
     void *copy; /* values that are not the mapped ones (small, quantised), ours; or NULL */
+    struct draw draw; /* how its values are made, without an origin */
 };
 
 struct weights {
@@ -52,6 +54,7 @@ struct weights {
     int64_t placed_bytes;
     struct arena parts;  /* what projections and experts are made of */
     const char *prefix;    /* of the body, as found */
+    bool drawn;            /* there are no files (weights_random.h) */
     bool shifted;          /* norms hold 1 + w where the family's files hold w (MLX) */
     int32_t mtp, vision;   /* tensors recognised and left alone */
     int64_t parameters;    /* values in use */

@@ -9,6 +9,10 @@
 
 enum { NAMED = 5 }; /* faults that a sentence names, before it only counts them */
 
+struct drawing {
+    uint64_t seed, before; /* of struct draw */
+};
+
 struct loader {
     struct weights *w;
     const struct config *c;
@@ -17,10 +21,14 @@ struct loader {
     bool *used; /* [shards.count] */
     weights_wanted *wanted; /* not NULL: tensors are not taken, but told of */
     void *context;          /* its */
+    struct drawing *drawn;  /* not NULL: nor is there a file; values are drawn */
     size_t faults;
     struct gdn_error first; /* of the faults */
     char others[240];       /* the names of the next */
 };
+
+/* The whole model, layer by layer. */
+enum gdn_status take_model(struct loader *loader);
 
 /* A sentence for checkpoints that GPTQ, AWQ, MLX .. have quantised. */
 enum gdn_status weights_refuse_foreign(const struct shards *shards, struct gdn_error *err);
@@ -43,6 +51,18 @@ enum gdn_status take_norm(struct loader *loader, const char *prefix, const char 
 /* Tensors [need[i], width] with these names as one small tensor, one below another. */
 enum gdn_status take_stack(struct loader *loader, const char *prefix, const char *const *names,
                            const int64_t *need, int count, int64_t width, struct tensor **out);
+
+/* The next of the list, named; memory for values of its own. */
+enum gdn_status new_weight(struct loader *loader, const char *name, struct weight **out);
+enum gdn_status take_memory(struct loader *loader, struct weight *weight, size_t bytes);
+
+/* A weight that no file holds: bf16, or f32 when it is small. */
+struct tensor drawn_over(void *data, bool small, int rank, const int64_t *dim);
+/* For a loader that draws (weights_draw.c): a whole name, and names as in take_stack. */
+enum gdn_status draw_tensor(struct loader *loader, const char *name, bool small, int rank,
+                            const int64_t *dim, struct tensor **out);
+enum gdn_status draw_stack(struct loader *loader, const char *prefix, const char *const *names,
+                           const int64_t *rows, int count, int64_t width, struct tensor **out);
 
 /* A row block of a packed projection: prefix + name, [rows, K]. */
 struct part {

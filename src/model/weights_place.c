@@ -1,7 +1,7 @@
 /* weights_place.c: all weights into the memory of a device that cannot read the host's.
  *
  * One block holds every tensor, each at a multiple of 256 bytes, in layer order; the files stay
- * mapped, for they say what the model is. */
+ * mapped, for they say what the model is. What has no values yet (weights_draw) gets them there. */
 #include "base/checked.h"
 #include "base/numbers.h"
 #include "model/weights.h"
@@ -48,6 +48,9 @@ static enum gdn_status no_room(struct device *device, size_t all, struct gdn_err
 enum gdn_status weights_place(struct weights *w, struct device *device,
                               const struct weights_watch *watch, struct gdn_error *err)
 {
+    if (device->host && w->drawn)
+        return error_set(err, GDN_ERR_UNSUPPORTED, "device '%s': found weights that no file holds, "
+                         "need a device with memory of its own for them", device->name);
     if (device->host) return GDN_OK;
     const size_t all = all_bytes(w);
     w->placed = device->take(device, all);
@@ -59,7 +62,10 @@ enum gdn_status weights_place(struct weights *w, struct device *device,
     for (int32_t i = 0; i < w->count; i++) {
         struct tensor *t = &w->list[i].tensor;
         const size_t bytes = tensor_bytes(t);
-        device->upload(device, to, t->data, bytes);
+        if (t->data)
+            device->upload(device, to, t->data, bytes);
+        else
+            device->draw(device, to, &w->list[i].draw, tensor_elements(t));
         t->data = to;
         to += (bytes + PLACE - 1) / PLACE * PLACE;
         if (watch->tell) watch->tell(watch->context, to - (char *)w->placed, (int64_t)all);

@@ -1,17 +1,17 @@
 #include "model/weights_random.h"
 
+#include <math.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "formats/safetensors_write.h"
-#include "model/weights.h"
+#include "model/weights_load.h"
 
 enum { PIECE = 1 << 16 };
 
 struct writing {
     const struct config *config;
     struct st_writer out;
-    struct rng rng;
+    uint64_t seed, before; /* of struct draw */
     size_t next;
     uint16_t piece[PIECE];
 };
@@ -46,28 +46,32 @@ static void range_of(const struct config *c, const char *name, int rank, const i
     }
 }
 
-/* Four values of each draw: 16 bits each are plenty for 8 of a bf16. */
-static void fill(struct rng *rng, uint16_t *to, int64_t n, float low, float high)
+struct draw weights_draw_of(const struct config *c, const char *name, int rank, const int64_t *dim,
+                            uint64_t seed, uint64_t before)
 {
-    uint64_t bits = 0;
-    for (int64_t i = 0; i < n; i++, bits >>= 16) {
-        if (i % 4 == 0) bits = rng_u64(rng);
-        to[i] = f32_to_bf16(low + (high - low) * (float)(bits & 0xffff) * 0x1p-16f);
-    }
+    struct draw d = {.seed = seed, .before = before};
+    range_of(c, name, rank, dim, &d.low, &d.high);
+    return d;
+}
+
+static int64_t values_of(int rank, const int64_t *dim)
+{
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= dim[i];
+    return n;
 }
 
 static void write(void *context, const char *name, int rank, const int64_t *dim)
 {
     struct writing *w = context;
-    int64_t n = 1;
-    float low, high;
-    for (int i = 0; i < rank; i++) n *= dim[i];
-    range_of(w->config, name, rank, dim, &low, &high);
+    const int64_t n = values_of(rank, dim);
+    const struct draw d = weights_draw_of(w->config, name, rank, dim, w->seed, w->before);
     for (int64_t at = 0; at < n; at += PIECE) {
         const int64_t some = n - at < PIECE ? n - at : PIECE;
-        fill(&w->rng, w->piece, some, low, high);
+        draw_values(w->piece, &d, at, some);
         st_write_data(&w->out, w->next, w->piece, (size_t)some * sizeof *w->piece);
     }
+    w->before += draw_numbers(n);
     w->next++;
 }
 
@@ -75,7 +79,7 @@ enum gdn_status weights_random(const struct config *c, const char *folder, uint6
                                struct gdn_error *err)
 {
     char path[4096];
-    struct writing w = {.config = c, .rng = {.seed = seed}};
+    struct writing w = {.config = c, .seed = seed};
     if (!file_join(path, sizeof path, folder, "model.safetensors"))
         return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", folder);
     TRY(st_write_create(&w.out, path, err));

@@ -149,7 +149,7 @@ static float value_at(const struct st_entry *e, size_t i)
 
 /* ---- taking ---------------------------------------------------------------------------------- */
 
-static enum gdn_status take_memory(struct loader *l, struct weight *weight, size_t bytes)
+enum gdn_status take_memory(struct loader *l, struct weight *weight, size_t bytes)
 {
     weight->copy = mem_take_dirty(bytes);
     if (!weight->copy)
@@ -165,8 +165,7 @@ static void copy_f32(float *to, const struct st_entry *e)
     for (size_t i = 0; i < n; i++) to[i] = value_at(e, i);
 }
 
-/* The next of the list, named. */
-static enum gdn_status new_weight(struct loader *l, const char *name, struct weight **out)
+enum gdn_status new_weight(struct loader *l, const char *name, struct weight **out)
 {
     struct weight *weight = &l->w->list[l->w->count];
     GDN_CHECK(l->w->count < l->w->room, "more tensors than were counted");
@@ -203,6 +202,7 @@ enum gdn_status take_tensor(struct loader *l, const char *prefix, const char *na
     struct weight *weight = NULL;
     enum dtype dtype;
     find_name(l, prefix, names, name);
+    if (l->drawn) return draw_tensor(l, name, small, rank, dim, out);
     const struct shard_tensor *found = find_entry(l, name, small, rank, dim, &dtype);
     if (!found) return GDN_OK;
     TRY(new_weight(l, name, &weight));
@@ -227,6 +227,11 @@ enum gdn_status take_norm(struct loader *l, const char *prefix, const char *name
     *norm = (struct norm_weight){.eps = l->c->eps, .late = l->c->family->late,
                                  .centred = l->c->family->centred && !l->w->shifted};
     return take_vector(l, prefix, names, n, &norm->w);
+}
+
+struct tensor drawn_over(void *data, bool small, int rank, const int64_t *dim)
+{
+    return tensor_over(data, small ? DTYPE_F32 : DTYPE_BF16, rank, dim);
 }
 
 /* The rows of each as they are there, when they come to the same together: transformers 5 cuts a
@@ -257,6 +262,7 @@ enum gdn_status take_stack(struct loader *l, const char *prefix, const char *con
     enum dtype dtype;
     int64_t all = 0;
     GDN_CHECK(count <= WEIGHT_ORIGINS, "a stack of %d", count);
+    if (l->drawn) return draw_stack(l, prefix, names, need, count, width, out);
     memcpy(rows, need, (size_t)count * sizeof *rows);
     find_rows(l, prefix, names, rows, count);
     for (int i = 0; i < count; i++) {

@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "tensor/call.h"
+#include "tensor/draw.h"
 
 struct device;
 
@@ -52,6 +53,7 @@ struct device {
     void (*download)(struct device *device, void *to, const void *from, size_t bytes);
     void (*copy)(struct device *device, void *to, const void *from, size_t bytes); /* within it */
     void (*clear)(struct device *device, void *to, size_t bytes);
+    void (*draw)(struct device *device, void *to, const struct draw *draw, int64_t n); /* bf16 */
     bool (*arena_open)(struct device *device, struct arena *arena, size_t bytes);
     void (*arena_close)(struct device *device, struct arena *arena);
 

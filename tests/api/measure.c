@@ -85,6 +85,28 @@ static void seeds(void **state)
     refused(USAGE, "no such folder", gdn_random_model("{}", 2, "/nowhere/at/all", 1, &err));
 }
 
+/* Without a folder they are for a device with memory of its own. */
+static void without_a_folder(void **state)
+{
+    static const char golden[] = GDN_SOURCE_DIR "/tests/golden/q35-r1-tied/config.json";
+    struct gdn_error e = {0};
+    struct gdn_options o = small_options();
+    gdn_model *model;
+    char *config;
+    size_t n;
+    (void)state;
+    assert_int_equal(file_read(golden, 1 << 20, &config, &n, &e), GDN_OK);
+    refused(UNSUPPORTED, "no file holds", gdn_model_open_random(config, n, 1, &o, &model, &err));
+    assert_null(model);
+    o.quant = GDN_QUANT_Q8;
+    refused(UNSUPPORTED, "need gdn_random_model",
+            gdn_model_open_random(config, n, 1, &o, &model, &err));
+    o.quant = GDN_QUANT_NONE;
+    refused(INPUT, "model_type", gdn_model_open_random("{}", 2, 1, &o, &model, &err));
+    refused(INPUT, "config.json", gdn_model_open_random(NULL, 2, 1, &o, &model, &err));
+    mem_give(config);
+}
+
 static int64_t calls_of(const struct gdn_op_time *times, int n, const char *op)
 {
     for (int i = 0; i < n; i++)
@@ -123,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family),
         cmocka_unit_test(seeds),
+        cmocka_unit_test(without_a_folder),
         cmocka_unit_test(counts_by_op),
     };
     return cmocka_run_group_tests_name("measure", tests, make_folder, drop_folder);

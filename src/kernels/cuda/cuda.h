@@ -16,6 +16,7 @@ int64_t cuda_anchor_elements(int32_t Hv, int32_t Dv, int32_t Dk);
 void cuda_anchor_pack(const struct delta_slots *slots, int32_t slot, const double *dense);
 void cuda_anchor_unpack(const struct delta_slots *slots, int32_t slot, double *dense);
 
+void cuda_draw(struct device *device, void *to, const struct draw *draw, int64_t n);
 void *cuda_experts_place(struct device *device, const struct experts *experts);
 
 op_kernel cuda_embed, cuda_norm, cuda_add_norm, cuda_gated_norm, cuda_l2norm, cuda_linear, cuda_conv,

@@ -249,6 +249,7 @@ static void fill_memory(struct device *device)
     device->download = cuda_download;
     device->copy = cuda_copy;
     device->clear = cuda_clear;
+    device->draw = cuda_draw;
     device->arena_open = cuda_arena_open;
     device->arena_close = cuda_arena_close;
     device->record = cuda_record;
