@@ -178,7 +178,7 @@ struct linear_args {
     struct tensor *x; /* [T, K], rows may be strided */
     struct tensor *y; /* [T, N] */
     const struct linear *w;
-    bool fast; /* a few rows may meet quantised weights as int8 */
+    bool fast; /* a few rows may meet quantised weights as int8, many a library's order of sums */
 };
 
 enum { DELTA_MIX_VALUES = 128 }; /* a fused slot need not know wider heads */

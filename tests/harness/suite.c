@@ -33,8 +33,9 @@ int suite_tests(const struct suite *suite, struct test test[SUITE_TESTS])
 {
     const struct proof *p = suite->proof;
     int n = 0;
-    if (p) {
+    if (p)
         test[n++] = (struct test){suite, "forward", NULL, prove_forward, &p->forward};
+    if (p && !p->loose) {
         test[n++] = (struct test){suite, "alone", NULL, alone_forward, &p->forward};
         test[n++] = (struct test){suite, "far", NULL, prove_far, &p->forward};
     }

@@ -55,6 +55,7 @@ struct proof {
     struct sweep forward, backward, differences; /* backward without cases: the op has none */
     struct sweep repeat; /* of backward, a hundred times each */
     struct sweep bench;
+    bool loose; /* a row's bits may depend on how many there are: "forward" is all */
     /* Bytes that must move and flops that must be done, at least. */
     void (*cost)(const struct shape *s, double *bytes, double *flops);
 };

@@ -16,8 +16,9 @@ enum { ARRIVALS = 1 << 16 }; /* more sequences than a launch can have */
 struct own {
     cudaStream_t stream;
     unsigned *arrivals;
-    bool overlaps;
+    bool overlaps, lt_asked;
     size_t shared;
+    struct lt *lt;
 };
 
 static struct own *own_of(struct device *device) { return (struct own *)device->own; }
@@ -32,6 +33,14 @@ unsigned *cuda_arrivals(struct device *device, int64_t n)
 bool cuda_overlaps(struct device *device) { return own_of(device)->overlaps; }
 
 size_t cuda_shared(struct device *device) { return own_of(device)->shared; }
+
+struct lt *cuda_lt(struct device *device)
+{
+    struct own *own = own_of(device);
+    if (!own->lt_asked) own->lt = lt_open();
+    own->lt_asked = true;
+    return own->lt;
+}
 
 bool cuda_good(struct device *device, cudaError_t error, const char *what)
 {
@@ -332,6 +341,7 @@ enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
 
 void cuda_close(struct device *device)
 {
+    lt_close(own_of(device)->lt);
     cuda_give(device, own_of(device)->arrivals);
     cudaStreamDestroy(own_of(device)->stream);
     mem_give(device->own);

@@ -26,6 +26,10 @@ unsigned *cuda_arrivals(struct device *device, int64_t n);
 bool cuda_overlaps(struct device *device);
 /* Bytes of shared memory that a block may ask for. */
 size_t cuda_shared(struct device *device);
+/* cuBLASLt (linear_lt.cu), found when it is first asked for; NULL: not on this machine. */
+struct lt *cuda_lt(struct device *device);
+struct lt *lt_open(void);
+void lt_close(struct lt *lt);
 /* Notes a failure of the runtime: the first one is the device's status. */
 bool cuda_good(struct device *device, cudaError_t error, const char *what);
 

@@ -56,7 +56,7 @@ static bool on_tiles(const struct tensor *x, const struct linear_part *part)
 /* Parts from `first` on that are made like it, as many as travel at once; returns the part after
  * them. */
 static int gather(struct pieces *g, const struct tensor *x, const struct linear *w, int first,
-                  int64_t most, int32_t columns)
+                  int64_t most)
 {
     const bool tiles = on_tiles(x, &w->part[first]);
     *g = (struct pieces){};
@@ -74,42 +74,51 @@ static int gather(struct pieces *g, const struct tensor *x, const struct linear 
         p->stride = stride;
         p->row = part->row;
         p->rows = (int32_t)rows;
-        p->tile = g->tiles;
         p->dtype = t->dtype;
-        g->tiles += (int32_t)((rows + columns - 1) / columns);
     }
     return first;
 }
 
-/* Parts from `first` on of many rows. */
-static int run_many(struct device *device, const struct tensor *x, const struct tensor *y,
-                    const struct linear *w, int first, int64_t most)
+/* A block makes so many columns of a piece. */
+static void cut(struct pieces *g, int32_t columns)
 {
-    struct pieces g;
-    int next = gather(&g, x, w, first, most, LINEAR_HOPPER_COLUMNS);
-    if (linear_hopper(device, view_of(x), view_of(y), g)) return next;
-    next = gather(&g, x, w, first, most, LINEAR_PROMPT_COLUMNS);
-    linear_prompt(device, view_of(x), view_of(y), g);
-    return next;
+    g->tiles = 0;
+    for (int32_t i = 0; i < g->count; i++) {
+        g->piece[i].tile = g->tiles;
+        g->tiles += (g->piece[i].rows + columns - 1) / columns;
+    }
+}
+
+static void run_many(struct device *device, const struct view &x, const struct view &y,
+                     struct pieces *g, bool fast)
+{
+    if (fast) linear_lt(device, x, y, g);
+    if (g->count == 0) return;
+    cut(g, LINEAR_HOPPER_COLUMNS);
+    if (linear_hopper(device, x, y, *g)) return;
+    cut(g, LINEAR_PROMPT_COLUMNS);
+    linear_prompt(device, x, y, *g);
 }
 
 void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
-                const struct linear *w, int64_t most)
+                const struct linear *w, int64_t most, bool fast)
 {
     const struct few_form few = linear_few_form(device, x->dim[0], most, w->K);
+    const struct view from = view_of(x), to = view_of(y);
     struct pieces g;
     for (int next = 0; next < w->parts;) {
         const bool tiles = on_tiles(x, &w->part[next]);
+        next = gather(&g, x, w, next, most);
         if (tiles && linear_prompt_fits(x, w)) {
-            next = run_many(device, x, y, w, next, most);
+            run_many(device, from, to, &g, fast);
             continue;
         }
-        next = gather(&g, x, w, next, most, tiles ? few.columns : WARPS * COLUMNS);
+        cut(&g, tiles ? few.columns : WARPS * COLUMNS);
         if (tiles)
-            linear_few(device, view_of(x), view_of(y), g, few);
+            linear_few(device, from, to, g, few);
         else
             launch_early(device, linear, dim3(blocks_for(x->dim[0], ROWS), (unsigned)g.tiles),
-                         WARPS * WARP, 0, view_of(x), view_of(y), g);
+                         WARPS * WARP, 0, from, to, g);
     }
 }
 
@@ -117,5 +126,5 @@ void cuda_linear(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct linear_args *a = (const struct linear_args *)args;
-    linear_run(device, a->x, a->y, a->w, a->w->N);
+    linear_run(device, a->x, a->y, a->w, a->w->N, a->fast);
 }

@@ -58,9 +58,10 @@ static __device__ inline size_t bytes_of(enum dtype t) { return t == DTYPE_F32 ?
 
 /* ---- the whole product ----------------------------------------------------------------------- */
 
-/* y[t, n] = sum_k W[n, k] x[t, k] for n below `most`. */
+/* y[t, n] = sum_k W[n, k] x[t, k] for n below `most`. fast: a row's bits may depend on how many rows
+ * there are, from 256 on. */
 void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
-                const struct linear *w, int64_t most);
+                const struct linear *w, int64_t most, bool fast);
 
 /* bf16 x and weights, on tensor cores: one arithmetic, however many rows there are.
  *
@@ -91,5 +92,8 @@ void linear_prompt(struct device *device, const struct view &x, const struct vie
 bool linear_hopper(struct device *device, const struct view &x, const struct view &y,
                    const struct pieces &w);
 enum { LINEAR_PROMPT_COLUMNS = 64, LINEAR_HOPPER_COLUMNS = 128 };
+
+/* The same by a library, in its own order of sums: what it takes on leaves w. */
+void linear_lt(struct device *device, const struct view &x, const struct view &y, struct pieces *w);
 
 #endif

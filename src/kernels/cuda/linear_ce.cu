@@ -41,7 +41,7 @@ void cuda_linear_ce(struct device *device, struct arena *scratch, const void *ar
         struct tensor x = *a->x;
         x.data = tensor_at(a->x, first * a->x->stride[0]);
         x.dim[0] = n;
-        linear_run(device, &x, &y, a->w, a->vocab);
+        linear_run(device, &x, &y, a->w, a->vocab, false);
         const float *z = logits;
         launch(device, cross_entropy, dim3((unsigned)n), THREADS, 0, z, a->vocab, a->targets, first,
                view_of(a->loss));
