@@ -13,27 +13,39 @@ static float *log_u(const struct delta_head *h, int entry, int column)
     return (float *)d->u + delta_log_at(d, slot, entry, d->Hv, h->hv, h->Dv) + column;
 }
 
+/* Bytes from entry to entry. */
+static inline int64_t log_u_step(const struct delta_head *h)
+{
+    return (int64_t)sizeof(float) * h->a->slots->Hv * h->a->slots->Dv;
+}
+
+/* Bytes from row to row of a tensor. */
+static inline int64_t step_of(const struct tensor *t)
+{
+    return t->stride[0] * (int64_t)dtype_size(t->dtype);
+}
+
 /* u of entries in the log, and v where the new u will be. */
 static void load_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
 {
     const struct tensor *v = h->a->v;
-    for (int i = 0; i < b->have; i++)
-        row_load(h->u + i * c.wide, log_u(h, b->from + i, c.from), DTYPE_F32, c.count, c.wide);
-    for (int i = 0; i < b->rows; i++)
-        row_load(h->u + (b->have + i) * c.wide,
-                 tensor_at(v, (b->row + i) * v->stride[0] + h->hv * v->stride[1] + c.from),
-                 v->dtype, c.count, c.wide);
+    if (b->have > 0)
+        rows_load(h->u, c.wide, log_u(h, b->from, c.from), log_u_step(h), DTYPE_F32, b->have, c.count,
+                  c.wide);
+    rows_load(h->u + b->have * c.wide, c.wide,
+              tensor_at(v, b->row * v->stride[0] + h->hv * v->stride[1] + c.from), step_of(v), v->dtype,
+              b->rows, c.count, c.wide);
 }
 
 static void store_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
 {
     const struct tensor *o = h->a->o;
-    for (int i = 0; i < b->rows; i++)
-        row_store(tensor_at(o, (b->row + i) * o->stride[0] + h->hv * o->stride[1] + c.from),
-                  o->dtype, h->r + (2 * i + 1) * c.wide, c.count);
+    rows_store(tensor_at(o, b->row * o->stride[0] + h->hv * o->stride[1] + c.from), step_of(o), o->dtype,
+               h->r + c.wide, 2 * c.wide, b->rows, c.count);
     if (b->keep < 0) return;
-    for (int i = b->keep == b->from ? b->have : 0; i < b->have + b->rows; i++)
-        row_store(log_u(h, b->keep + i, c.from), DTYPE_F32, h->u + i * c.wide, c.count);
+    const int stay = b->keep == b->from ? b->have : 0;
+    rows_store(log_u(h, b->keep + stay, c.from), log_u_step(h), DTYPE_F32, h->u + stay * c.wide, c.wide,
+               b->have + b->rows - stay, c.count);
 }
 
 /* ---- what the next turn will read ------------------------------------------------------------------- */
