@@ -17,6 +17,9 @@ enum {
     FOLD_VF = VL == 4 ? 4 : 2,
     /* Tokens that take in earlier u side by side. */
     SOLVE = VL == 16 ? 4 : VL == 8 ? 2 : 1,
+    /* Steps of a sum in a turn of its loop: counting takes the ports of multiply-adds. */
+    AHEAD = 4,
+    USUAL = 128, /* Dk of most models */
 };
 
 /* A strip's state as a tile reads it: f32, or a bf16 anchor where it lies. */
@@ -32,6 +35,21 @@ VF_INLINE vf strips_load(const struct strips *S, bool half, int v, int d)
     return half ? vf_load_bf16((const uint16_t *)S->at + at) : vf_load((const float *)S->at + at);
 }
 
+/* Channel d of a tile: sum[i][v] += S[d][v0 + v] x[i][d]. */
+VF_INLINE void dot_step(const struct strips *S, bool half, int v0, int rows, int vectors,
+                        const float *x, int row, int d, vf sum[][8])
+{
+    vf at[8];
+    VF_UNROLL
+    for (int v = 0; v < vectors; v++) at[v] = strips_load(S, half, v0 + v, d);
+    VF_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const vf xi = vf_set1(x[(int64_t)i * row + d]);
+        VF_UNROLL
+        for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(at[v], xi, sum[i][v]);
+    }
+}
+
 /* r[row][..] = sum_d S[d] x[row][d] for `rows` rows of x and vectors v0..v0+vectors-1. */
 VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int vectors,
                         const float *x, int row, int Dk, float *r)
@@ -42,17 +60,13 @@ VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int
         VF_UNROLL
         for (int v = 0; v < vectors; v++) sum[i][v] = vf_zero();
     }
-    for (int d = 0; d < Dk; d++) {
-        vf at[8];
+    int d = 0;
+    for (; d + AHEAD <= Dk; d += AHEAD) {
         VF_UNROLL
-        for (int v = 0; v < vectors; v++) at[v] = strips_load(S, half, v0 + v, d);
-        VF_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const vf xi = vf_set1(x[(int64_t)i * row + d]);
-            VF_UNROLL
-            for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(at[v], xi, sum[i][v]);
-        }
+        for (int j = 0; j < AHEAD; j++)
+            dot_step(S, half, v0, rows, vectors, x, row, d + j, sum);
     }
+    for (; d < Dk; d++) dot_step(S, half, v0, rows, vectors, x, row, d, sum);
     const int wide = S->count * STRIP;
     VF_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -62,7 +76,7 @@ VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int
 }
 
 /* One strip, any number of rows (an even one: k and q of each token). */
-static void dots_strip(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
+VF_INLINE void dots_strip_of(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
 {
     for (int v = 0; v < STRIP_VF; v += DOT_VF) {
         int i = 0;
@@ -79,6 +93,15 @@ static void dots_strip(const struct strips *S, const float *x, int row, int rows
         if (i < rows)
             dot_tile(S, false, v, 2, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
     }
+}
+
+/* The width of most models is a constant: rows of x then need one address. */
+static void dots_strip(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
+{
+    if (row == USUAL && Dk == USUAL)
+        dots_strip_of(S, x, USUAL, rows, USUAL, r);
+    else
+        dots_strip_of(S, x, row, rows, Dk, r);
 }
 
 /* k and q of one token against strips side by side: as many chains as there are. */
@@ -169,6 +192,22 @@ static void solve_strip(const struct delta_coefs *c, const struct delta_block *b
 
 /* ---- fold ------------------------------------------------------------------------------------------ */
 
+/* Entry i of a tile: sum[j][v] += fold_i[d + j] x_i[v0 + v]. */
+VF_INLINE void fold_step(const struct delta_coefs *c, int i, int d, int rows, int v0, const float *x,
+                         vf sum[][FOLD_VF])
+{
+    const float *k = c->fold + i * c->fold_stride + d;
+    vf at[FOLD_VF];
+    VF_UNROLL
+    for (int v = 0; v < FOLD_VF; v++) at[v] = vf_load(x + i * STRIP + (v0 + v) * VL);
+    VF_UNROLL
+    for (int j = 0; j < rows; j++) {
+        const vf kj = vf_set1(k[j]);
+        VF_UNROLL
+        for (int v = 0; v < FOLD_VF; v++) sum[j][v] = vf_fma(kj, at[v], sum[j][v]);
+    }
+}
+
 /* Rows d..d+rows-1 of a strip, vectors v0..: to = keep from + sum_i fold_i x_i. */
 VF_INLINE void fold_tile(const struct delta_coefs *c, int n, int d, int rows, int v0, bool round,
                          const float *x, const float *from, float *to)
@@ -181,18 +220,12 @@ VF_INLINE void fold_tile(const struct delta_coefs *c, int n, int d, int rows, in
             sum[j][v] = vf_mul(vf_set1(c->keep[d + j]),
                                vf_load(from + (d + j) * STRIP + (v0 + v) * VL));
     }
-    for (int i = 0; i < n; i++) {
-        const float *k = c->fold + i * c->fold_stride + d;
-        vf at[FOLD_VF];
+    int i = 0;
+    for (; i + AHEAD <= n; i += AHEAD) {
         VF_UNROLL
-        for (int v = 0; v < FOLD_VF; v++) at[v] = vf_load(x + i * STRIP + (v0 + v) * VL);
-        VF_UNROLL
-        for (int j = 0; j < rows; j++) {
-            const vf kj = vf_set1(k[j]);
-            VF_UNROLL
-            for (int v = 0; v < FOLD_VF; v++) sum[j][v] = vf_fma(kj, at[v], sum[j][v]);
-        }
+        for (int j = 0; j < AHEAD; j++) fold_step(c, i + j, d, rows, v0, x, sum);
     }
+    for (; i < n; i++) fold_step(c, i, d, rows, v0, x, sum);
     VF_UNROLL
     for (int j = 0; j < rows; j++) {
         VF_UNROLL
