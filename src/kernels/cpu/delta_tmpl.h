@@ -15,10 +15,15 @@ static inline float *raw_of(const struct delta_head *h, int i)
     return h->raw + (int64_t)i * 2 * h->row;
 }
 
-/* Sums of 16 lanes in the making: with k_t and with q_t. */
+/* Sums of 16 lanes in the making: of entry i with k_t at i, with q_t at `half` + i, and what they end
+ * as. Both of up to 8 entries share one tree. */
 struct dots {
-    struct vf16 k[BLOCK], q[BLOCK];
+    int half;
+    struct vf16 sum[2 * BLOCK];
+    float end[2 * BLOCK];
 };
+
+static inline void dots_begin(struct dots *dots, int n) { dots->half = n > 8 ? BLOCK : 8; }
 
 /* k_i . k_t and k_i . q_t for i from..from+DOTS-1; beyond t the last is repeated. */
 static inline void dots_tile(const struct delta_head *h, int t, int from, struct dots *dots)
@@ -47,19 +52,23 @@ static inline void dots_tile(const struct delta_head *h, int t, int from, struct
     for (int j = 0; j < DOTS; j++) {
         VF_UNROLL
         for (int p = 0; p < VF16; p++) {
-            dots->k[from + j].part[p] = sum_k[j][p];
-            dots->q[from + j].part[p] = sum_q[j][p];
+            dots->sum[from + j].part[p] = sum_k[j][p];
+            dots->sum[dots->half + from + j].part[p] = sum_q[j][p];
         }
     }
 }
 
 /* The sums of entries 0..n-1 end; the others are 0. */
-static inline void dots_end(struct dots *dots, int n, float *k, float *q)
+static inline void dots_end(struct dots *dots, int n)
 {
-    for (int i = n; i < BLOCK; i++)
-        for (int p = 0; p < VF16; p++) dots->k[i].part[p] = dots->q[i].part[p] = vf_zero();
-    sums16(k, dots->k);
-    sums16(q, dots->q);
+    for (int i = n; i < dots->half; i++)
+        for (int p = 0; p < VF16; p++)
+            dots->sum[i].part[p] = dots->sum[dots->half + i].part[p] = vf_zero();
+    sums16(dots->end, dots->sum);
+    if (dots->half == BLOCK)
+        sums16(dots->end + BLOCK, dots->sum + BLOCK);
+    else
+        for (int i = 0; i < BLOCK; i += VL) vf_store(dots->end + BLOCK + i, vf_zero());
 }
 
 /* ---- one gate a head ----------------------------------------------------------------------------- */
@@ -67,10 +76,11 @@ static inline void dots_end(struct dots *dots, int n, float *k, float *q)
 /* G[0..15] of the block are in place, e^G in c->eG. */
 static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
 {
-    float k[BLOCK], q[BLOCK];
     struct dots dots;
+    dots_begin(&dots, t + 1);
     for (int i = 0; i <= t; i += DOTS) dots_tile(h, t, i, &dots);
-    dots_end(&dots, t + 1, k, q);
+    dots_end(&dots, t + 1);
+    const float *k = dots.end, *q = k + dots.half;
     for (int i = 0; i < BLOCK; i += VL) {
         const vf w = vf_exp(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i)));
         vf_store(c->ck + t * BLOCK + i, vf_mul(w, vf_load(k + i)));
@@ -124,8 +134,8 @@ static inline void decayed_tile(const struct delta_head *h, int t, int top, stru
     }
     for (int j = 0; j < DECAYED_DOTS && j <= top; j++)
         for (int p = 0; p < VF16; p++) {
-            dots->k[top - j].part[p] = sum_k[j][p];
-            dots->q[top - j].part[p] = sum_q[j][p];
+            dots->sum[top - j].part[p] = sum_k[j][p];
+            dots->sum[dots->half + top - j].part[p] = sum_q[j][p];
         }
 }
 
@@ -144,8 +154,11 @@ static void channel_entry(const struct delta_head *h, const struct delta_coefs *
         *sum = vf_fma(at_k, at_q, *sum);
     }
     memcpy(h->product, h->step + (int64_t)t * h->row, sizeof(float) * (size_t)h->row);
+    dots_begin(&dots, t);
     for (int top = t - 1; top >= 0; top -= DECAYED_DOTS) decayed_tile(h, t, top, &dots);
-    dots_end(&dots, t, c->ck + t * BLOCK, cq);
+    dots_end(&dots, t);
+    memcpy(c->ck + t * BLOCK, dots.end, sizeof(float) * BLOCK);
+    memcpy(cq, dots.end + dots.half, sizeof(float) * BLOCK);
     cq[t] = sum16(&own);
 }
 

@@ -94,25 +94,28 @@ struct vf16 {
     vf part[VF16];
 };
 
-/* Two sums share a vector after l + (l+8), four after +4. */
-VF_INLINE vf vf_meet4(vf a, vf b, vf c, vf d)
+/* A step of the tree for two vectors of sums: each half of `keep` lanes stays where it is, the others
+ * come by `turn`, an index into both. Blends go to any port, lanes cross on one: two shuffles to a sum
+ * would wait for it. */
+VF_INLINE vf vf_meet(vf a, vf b, __mmask16 keep, __m512i turn)
 {
-    const vf ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-    const vf cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    return _mm512_add_ps(_mm512_mask_blend_ps(keep, a, b), _mm512_permutex2var_ps(a, turn, b));
 }
 
 /* The tree: l + (l+8), then +4, +2, +1. 16 at once: out[j] = sum16(x + j). */
 VF_INLINE void sums16(float *out, const struct vf16 *x)
 {
+    const __m512i by8 = _mm512_set_epi32(23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8);
+    const __m512i by4 = _mm512_set_epi32(27, 26, 25, 24, 15, 14, 13, 12, 19, 18, 17, 16, 7, 6, 5, 4);
+    const __m512i by2 = _mm512_set_epi32(29, 28, 15, 14, 25, 24, 11, 10, 21, 20, 7, 6, 17, 16, 3, 2);
+    const __m512i by1 = _mm512_set_epi32(30, 15, 28, 13, 26, 11, 24, 9, 22, 7, 20, 5, 18, 3, 16, 1);
     vf s[4];
     for (int j = 0; j < 4; j++)
-        s[j] = vf_meet4(x[j].part[0], x[j + 4].part[0], x[j + 8].part[0], x[j + 12].part[0]);
-    for (int j = 0; j < 4; j += 2)
-        s[j] = _mm512_add_ps(_mm512_shuffle_ps(s[j], s[j + 1], 0x44),
-                             _mm512_shuffle_ps(s[j], s[j + 1], 0xee));
-    vf_store(out, _mm512_add_ps(_mm512_shuffle_ps(s[0], s[2], 0x88),
-                                _mm512_shuffle_ps(s[0], s[2], 0xdd)));
+        s[j] = vf_meet(vf_meet(x[j].part[0], x[j + 8].part[0], 0xff00, by8),
+                       vf_meet(x[j + 4].part[0], x[j + 12].part[0], 0xff00, by8), 0xf0f0, by4);
+    s[0] = vf_meet(s[0], s[2], 0xcccc, by2);
+    s[1] = vf_meet(s[1], s[3], 0xcccc, by2);
+    vf_store(out, vf_meet(s[0], s[1], 0xaaaa, by1));
 }
 
 VF_INLINE float sum16(const struct vf16 *x)
