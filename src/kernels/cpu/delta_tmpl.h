@@ -25,13 +25,13 @@ struct dots {
 
 static inline void dots_begin(struct dots *dots, int n) { dots->half = n > 8 ? BLOCK : 8; }
 
-/* k_i . k_t and k_i . q_t for i from..from+DOTS-1; beyond t the last is repeated. */
-static inline void dots_tile(const struct delta_head *h, int t, int from, struct dots *dots)
+/* k_i . k_t and k_i . q_t for i from..from+many-1; beyond t the last is repeated. */
+VF_INLINE void dots_tile(const struct delta_head *h, int t, int from, int many, struct dots *dots)
 {
     const float *x = raw_of(h, t), *y = x + h->row, *k[DOTS];
     vf sum_k[DOTS][VF16], sum_q[DOTS][VF16];
     VF_UNROLL
-    for (int j = 0; j < DOTS; j++) {
+    for (int j = 0; j < many; j++) {
         k[j] = raw_of(h, from + j < t ? from + j : t);
         VF_UNROLL
         for (int p = 0; p < VF16; p++) sum_k[j][p] = sum_q[j][p] = vf_zero();
@@ -41,7 +41,7 @@ static inline void dots_tile(const struct delta_head *h, int t, int from, struct
         for (int p = 0; p < VF16; p++) {
             const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(y + d + p * VL);
             VF_UNROLL
-            for (int j = 0; j < DOTS; j++) {
+            for (int j = 0; j < many; j++) {
                 const vf at_k = vf_load(k[j] + d + p * VL);
                 sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
                 sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
@@ -49,7 +49,7 @@ static inline void dots_tile(const struct delta_head *h, int t, int from, struct
         }
     }
     VF_UNROLL
-    for (int j = 0; j < DOTS; j++) {
+    for (int j = 0; j < many; j++) {
         VF_UNROLL
         for (int p = 0; p < VF16; p++) {
             dots->sum[from + j].part[p] = sum_k[j][p];
@@ -78,7 +78,11 @@ static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c
 {
     struct dots dots;
     dots_begin(&dots, t + 1);
-    for (int i = 0; i <= t; i += DOTS) dots_tile(h, t, i, &dots);
+    for (int i = 0; i <= t; i += DOTS)
+        if (t - i < DOTS / 2)
+            dots_tile(h, t, i, DOTS / 2, &dots);
+        else
+            dots_tile(h, t, i, DOTS, &dots);
     dots_end(&dots, t + 1);
     const float *k = dots.end, *q = k + dots.half;
     for (int i = 0; i < BLOCK; i += VL) {
@@ -226,26 +230,36 @@ static inline void add_decay(float *G, const float *before, int gates)
     }
 }
 
+/* New rows of a tensor [T][head][Dk], and where those of an entry go. */
+static inline void load_new(const struct delta_head *h, const struct delta_block *b,
+                            const struct tensor *t, int64_t head, float *to, int wide)
+{
+    rows_load(to, wide, tensor_at(t, b->row * t->stride[0] + head * t->stride[1]),
+              t->stride[0] * (int64_t)dtype_size(t->dtype), t->dtype, b->rows, h->Dk, 16);
+}
+
+/* Element i of a tensor. */
+static inline float element(const struct tensor *t, int64_t i)
+{
+    float x;
+    if (t->dtype == DTYPE_F32) return *(const float *)tensor_at(t, i);
+    cpu_load_row(&x, tensor_at(t, i), t->dtype, 1);
+    return x;
+}
+
 static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
 {
     const struct delta_args *a = h->a;
     const int gates = h->channel ? h->row : 1;
-    for (int t = b->have; t < b->have + b->rows; t++) {
-        const int64_t row = b->row + t - b->have;
-        float *G = h->G + (int64_t)t * gates;
-        row_load(raw_of(h, t), tensor_at(a->k, row * a->k->stride[0] + h->hk * a->k->stride[1]),
-                 a->k->dtype, h->Dk, 16);
-        row_load(raw_of(h, t) + h->row,
-                 tensor_at(a->q, row * a->q->stride[0] + h->hk * a->q->stride[1]), a->q->dtype,
-                 h->Dk, 16);
-        cpu_load_row(c->beta + t, tensor_at(a->beta, row * a->beta->stride[0] + h->hv),
-                     a->beta->dtype, 1);
-        if (h->channel)
-            row_load(G, tensor_at(a->g, row * a->g->stride[0] + h->hv * a->g->stride[1]),
-                     a->g->dtype, h->Dk, 16);
-        else
-            cpu_load_row(G, tensor_at(a->g, row * a->g->stride[0] + h->hv), a->g->dtype, 1);
-        add_decay(G, t > 0 ? G - gates : NULL, gates);
+    float *raw = raw_of(h, b->have), *G = h->G + (int64_t)b->have * gates;
+    load_new(h, b, a->k, h->hk, raw, 2 * h->row);
+    load_new(h, b, a->q, h->hk, raw + h->row, 2 * h->row);
+    if (h->channel) load_new(h, b, a->g, h->hv, G, h->row);
+    for (int i = 0; i < b->rows; i++, G += gates) {
+        const int64_t row = b->row + i;
+        c->beta[b->have + i] = element(a->beta, row * a->beta->stride[0] + h->hv);
+        if (!h->channel) *G = element(a->g, row * a->g->stride[0] + h->hv);
+        add_decay(G, b->have + i > 0 ? G - gates : NULL, gates);
     }
 }
 
