@@ -143,12 +143,22 @@ VF_INLINE void take_in(vf sum[][STRIP_VF], int many, const float *coefs, const f
     }
 }
 
+/* The same for one token j of a tile and the u of its tile, which are in registers. */
+VF_INLINE void take_own(vf *sum, const float *coefs, const vf own[][STRIP_VF], int many)
+{
+    VF_UNROLL
+    for (int i = 0; i < many; i++) {
+        VF_UNROLL
+        for (int v = 0; v < STRIP_VF; v++) sum[v] = vf_fma(vf_set1(coefs[i]), own[i][v], sum[v]);
+    }
+}
+
 /* Tokens t..t+many-1 against one strip. u holds v in their rows and gets u; r holds S k and, wide
  * further, S q, and the second gets o. */
 VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u, float *r, int wide)
 {
     const float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
-    vf sum[SOLVE][STRIP_VF];
+    vf sum[SOLVE][STRIP_VF], own[SOLVE][STRIP_VF];
     VF_UNROLL
     for (int j = 0; j < many; j++) {
         VF_UNROLL
@@ -158,12 +168,13 @@ VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u
     take_in(sum, many, ck, u, wide, 0, t);
     VF_UNROLL
     for (int j = 0; j < many; j++) {
-        float *own = u + (t + j) * wide;
-        take_in(sum + j, 1, ck + j * BLOCK, u, wide, t, t + j);
+        float *at = u + (t + j) * wide;
+        take_own(sum[j], ck + j * BLOCK + t, own, j);
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++)
-            vf_store(own + v * VL, vf_mul(vf_set1(c->beta[t + j]),
-                                          vf_sub(vf_load(own + v * VL), sum[j][v])));
+        for (int v = 0; v < STRIP_VF; v++) {
+            own[j][v] = vf_mul(vf_set1(c->beta[t + j]), vf_sub(vf_load(at + v * VL), sum[j][v]));
+            vf_store(at + v * VL, own[j][v]);
+        }
     }
     VF_UNROLL
     for (int j = 0; j < many; j++) {
@@ -174,7 +185,7 @@ VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u
     take_in(sum, many, cq, u, wide, 0, t);
     VF_UNROLL
     for (int j = 0; j < many; j++) {
-        take_in(sum + j, 1, cq + j * BLOCK, u, wide, t, t + j + 1);
+        take_own(sum[j], cq + j * BLOCK + t, own, j + 1);
         VF_UNROLL
         for (int v = 0; v < STRIP_VF; v++) vf_store(r + (2 * j + 1) * wide + v * VL, sum[j][v]);
     }
