@@ -111,6 +111,8 @@ enum gdn_status model_ready(struct gdn_model *model, struct gdn_error *err);
 struct gdn_session *session_find(struct gdn_model *model, struct gdn_error *err);
 /* It is open, and no step of it failed half-way or gave no finite numbers. */
 enum gdn_status session_check(const struct gdn_session *session, struct gdn_error *err);
+/* Before its state is taken: a draft head that is behind catches up. */
+enum gdn_status session_settle(struct gdn_session *session, struct gdn_error *err);
 /* The distribution of `from` and its first `position` tokens become those of a session whose slot
  * stands there now. */
 void session_adopt(struct gdn_session *session, const struct gdn_session *from,

@@ -4,12 +4,20 @@
 #include "api/handles.h"
 #include "base/memory.h"
 
+enum gdn_status session_settle(struct gdn_session *s, struct gdn_error *err)
+{
+    const struct piece none = {.slot = s->slot};
+    prefixes_make_way(s->model, &none, 1);
+    return engine_settle(&s->model->engine, s->slot, err);
+}
+
 /* ---- in memory ------------------------------------------------------------------------------- */
 
 enum gdn_status gdn_session_snapshot(gdn_session *s, gdn_snapshot **snapshot, struct gdn_error *err)
 {
     *snapshot = NULL;
     TRY(session_check(s, err));
+    TRY(session_settle(s, err));
     const size_t bytes = sizeof *s->tokens * (size_t)gdn_session_position(s);
     struct gdn_snapshot *made = mem_take(sizeof *made);
     int32_t *tokens = mem_take_dirty(bytes);
@@ -84,6 +92,7 @@ enum gdn_status gdn_session_restore(gdn_session *s, const gdn_snapshot *snapshot
 enum gdn_status gdn_session_save(gdn_session *s, const char *path, struct gdn_error *err)
 {
     TRY(session_check(s, err));
+    TRY(session_settle(s, err));
     struct gdn_model *m = s->model;
     struct snapshot taken;
     arena_reset(&m->engine.data);

@@ -35,9 +35,10 @@ static enum gdn_status keep(struct gdn_session *s, enum store_kind kind, struct 
     struct gdn_error why = {0};
     const struct store_note note = {.tokens = s->tokens, .kind = kind, .extra = &extra,
                                     .extra_bytes = sizeof extra};
+    enum gdn_status status = session_settle(s, &why);
     arena_reset(&m->engine.data);
-    const enum gdn_status status =
-        store_put(&m->store, s->slot, &note, &m->engine.data, &entry, &why);
+    if (status == GDN_OK)
+        status = store_put(&m->store, s->slot, &note, &m->engine.data, &entry, &why);
     if (status == GDN_OK || status == GDN_ERR_MEMORY) return GDN_OK;
     return error_set(err, status, "%s", why.text);
 }
@@ -53,8 +54,8 @@ void prefixes_make_way(struct gdn_model *m, const struct piece *pieces, int coun
     const struct state *st = &m->engine.state;
     int64_t need = 0;
     for (int i = 0; i < count; i++) {
-        const int32_t position = st->slot[pieces[i].slot].position, lag = state_lag(st);
-        const int32_t from = position > lag ? position - lag : 0;
+        const int32_t position = st->slot[pieces[i].slot].position;
+        const int32_t from = state_first(st, pieces[i].slot);
         need += (position + (int64_t)pieces[i].n + PAGE - 1) / PAGE - from / PAGE;
     }
     if (m->store.live > 0 && need <= st->pages)

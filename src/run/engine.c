@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "run/stage.h"
+#include "run/head.h"
 
 enum { MAX_ROWS = 512, HEAD_BYTES = 32 << 20 };
 
@@ -54,8 +54,10 @@ static bool take_buffers(struct engine *e)
     e->chain = dev->take(dev, (size_t)e->state.slots * (size_t)c->D * dtype_size(e->compute));
     e->stretch = mem_take_array((size_t)e->state.slots, sizeof *e->stretch);
     e->done = mem_take_array((size_t)e->state.slots, sizeof *e->done);
-    return e->calls && e->stage && e->stretch && e->done && e->on_device && e->row && e->row_f32 &&
-           e->best && e->best_stage && e->choice && e->choice_stage && e->adjusted && e->chain;
+    e->late = mem_take_array((size_t)e->state.slots, sizeof *e->late);
+    return e->calls && e->stage && e->stretch && e->done && e->late && e->on_device && e->row &&
+           e->row_f32 && e->best && e->best_stage && e->choice && e->choice_stage && e->adjusted &&
+           e->chain;
 }
 
 enum gdn_status engine_open(struct engine *e, const struct config *c, const struct weights *w,
@@ -106,6 +108,7 @@ void engine_close(struct engine *e)
     mem_give(e->calls);
     mem_give(e->stretch);
     mem_give(e->done);
+    mem_give(e->late);
     mem_give(e->row);
     mem_give(e->row_f32);
     *e = (struct engine){0};
@@ -123,29 +126,6 @@ struct step {
     struct rows rows, head; /* head: of the draft head */
     struct pass pass;
 };
-
-/* The rows of the draft head: those of the pass, one position back. The first of a sequence has no
- * row before it and is absent. */
-static void stage_head(struct step *s)
-{
-    struct engine *e = s->e;
-    int32_t *start = head_start_of(e, e->stage), *pos = head_pos_of(e, e->stage);
-    int32_t *slot = head_slot_of(e, e->stage), n = 0;
-    for (int32_t b = 0; b < s->B; b++) {
-        const int32_t first = s->stretch[b].start, from = pos_of(e, e->stage)[b];
-        start[n] = first;
-        pos[n] = from > 0 ? from - 1 : 0;
-        slot[n++] = from > 0 ? slot_of(e, e->stage)[b] : -1;
-        if (from > 0) continue;
-        start[n] = first + 1;
-        pos[n] = 0;
-        slot[n++] = slot_of(e, e->stage)[b];
-    }
-    start[n] = s->T;
-    s->head = (struct rows){.B = n, .T = s->T, .start = head_start_of(e, e->on_device),
-                            .pos = head_pos_of(e, e->on_device),
-                            .slot = head_slot_of(e, e->on_device), .draft = s->draft};
-}
 
 /* The rows whose best are wanted, into the list of wanted rows. */
 static void list_best(struct step *s)
@@ -190,7 +170,7 @@ static void stage_rows(struct step *s)
     }
     start[s->B] = s->T;
     list_best(s);
-    if (e->mtp) stage_head(s);
+    if (e->mtp) head_stage(e, s->pieces, s->B, s->T, &s->head);
     upload(e, e->stage, stage_ints(e));
     s->rows = (struct rows){.B = s->B, .T = s->T, .start = start_of(e, e->on_device),
                             .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
@@ -381,20 +361,6 @@ static void give_best(struct step *s, struct tensor *hidden)
     }
 }
 
-/* The draft head goes with the sequence: its keys, values and vectors of these rows. */
-static void run_mtp(struct step *s, struct tensor *hidden)
-{
-    struct engine *e = s->e;
-    struct layer_state *state = &e->state.layer[e->config->layers];
-    const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
-    struct tensor *before = mtp_shift(&s->pass, e->mtp, hidden, state);
-    s->pass.rows = &s->head;
-    mtp_run(&s->pass, e->mtp, e->weights->embed, ids_of(e->on_device), before, state);
-    s->pass.rows = &s->rows;
-    arena_release(&e->data, data);
-    arena_release(&e->meta, meta);
-}
-
 /* Up to the vectors of all rows, after the last norm; NULL when something failed. */
 static struct tensor *run_layers(struct step *s)
 {
@@ -405,7 +371,7 @@ static struct tensor *run_layers(struct step *s)
                         .calls = e->calls, .context = s};
     if (s->sink->hidden) f.hidden = give_hidden;
     struct tensor *hidden = forward_run(&s->pass, &f);
-    if (pass_status(&s->pass) == GDN_OK && e->mtp) run_mtp(s, hidden);
+    if (pass_status(&s->pass) == GDN_OK && e->mtp) head_run(e, &s->pass, hidden, &s->head);
     return pass_status(&s->pass) == GDN_OK ? hidden : NULL;
 }
 
@@ -534,12 +500,14 @@ static void finish_pass(struct step *s, int32_t *done, enum gdn_status status)
         const struct stretch *t = &s->stretch[b];
         const struct piece *p = &s->pieces[t->piece];
         done[t->piece] += t->n;
-        if (status == GDN_OK && s->draft)
+        if (status == GDN_OK && s->draft) {
             state_drafted(&s->e->state, p->slot, t->n);
-        else if (status == GDN_OK)
+        } else if (status == GDN_OK) {
             state_advance(&s->e->state, p->slot, t->n);
-        else if (!s->draft && p->n > 1)
+            head_advance(s->e, p->slot, t->n);
+        } else if (!s->draft && p->n > 1) {
             state_invalidate(&s->e->state, p->slot);
+        }
         if (status == GDN_OK && t->judged) state_judge(&s->e->state, p->slot, t->finite);
     }
 }
@@ -552,6 +520,7 @@ static enum gdn_status run_passes(struct step *s, int count, int32_t *done, stru
         for (int32_t b = 0; b < s->B; b++)
             TRY(state_reserve(&s->e->state, s->pieces[s->stretch[b].piece].slot, s->stretch[b].n,
                               err));
+        if (s->e->mtp) TRY(head_make_room(s->e, s->pieces, s->B, err));
         mem_guard_raise();
         run_pass(s);
         mem_guard_lower();
@@ -560,8 +529,7 @@ static enum gdn_status run_passes(struct step *s, int count, int32_t *done, stru
         finish_pass(s, done, status);
         if (status != GDN_OK)
             return error_set(err, status, "a pass of %d rows failed: %s", s->T,
-                             status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
-                                                      : "the device reported an error");
+                             pass_failed(status));
     }
 }
 

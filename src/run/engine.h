@@ -43,6 +43,7 @@ struct engine {
     struct layer_call *calls;
     struct stretch *stretch; /* [slots] */
     int32_t *done;           /* [slots] rows of each piece that have run */
+    int32_t *late;           /* [slots] those whose draft head catches up */
     /* Host staging and its copy in device memory, both laid out as: ids, wanted rows, targets
      * [max_rows each], start [slots+1], pos, slot [slots each]; then the last three once more for
      * the draft head, of up to 2 runs a sequence. */
@@ -115,6 +116,9 @@ struct sink {
  * logits were asked for their best and are not finite: the step goes well for the others. */
 enum gdn_status engine_step(struct engine *engine, const struct piece *pieces, int count,
                             bool draft, const struct sink *sink, struct gdn_error *err);
+
+/* Before a slot's state is taken (snapshot.h): a draft head that is behind catches up. */
+enum gdn_status engine_settle(struct engine *engine, int32_t slot, struct gdn_error *err);
 
 /* A guess at what comes behind `id`, which is not fed yet. */
 struct guess {

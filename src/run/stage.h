@@ -46,6 +46,13 @@ static inline int32_t *head_slot_of(const struct engine *e, int32_t *base)
     return head_pos_of(e, base) + 2 * e->state.slots;
 }
 
+/* Why a pass went wrong. */
+static inline const char *pass_failed(enum gdn_status status)
+{
+    return status == GDN_ERR_MEMORY ? "its scratch memory did not suffice"
+                                    : "the device reported an error";
+}
+
 static inline void upload(struct engine *e, const int32_t *from, size_t n)
 {
     e->device->upload(e->device, e->on_device + (from - e->stage), from, n * sizeof *from);

@@ -88,7 +88,8 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
 {
     const struct slot *s = &st->slot[slot];
     GDN_CHECK(s->status == SLOT_LIVE, "slot %d is not live", slot);
-    if (rows <= 0) return GDN_OK;
+    const int32_t first = state_first(st, slot);
+    if (rows <= 0 && first >= s->position) return GDN_OK;
     if ((int64_t)s->position + rows > (int64_t)st->row_pages * PAGE)
         return error_set(err, GDN_ERR_USAGE,
                          "the sequence would have %lld tokens, the context holds %lld",
@@ -96,8 +97,6 @@ enum gdn_status state_reserve(struct state *st, int32_t slot, int32_t rows, stru
     int32_t *row = row_of(st, slot);
     enum gdn_status status = GDN_OK;
     bool changed = false;
-    const int32_t lag = state_lag(st);
-    const int32_t first = s->position > lag ? s->position - lag : 0;
     for (int32_t i = first / PAGE; i <= (s->position + rows - 1) / PAGE; i++) {
         const int32_t page = row[i];
         if (page >= 0 && st->shared[page] == 1) continue;

@@ -124,6 +124,7 @@ enum gdn_status state_rewind(struct state *st, int32_t slot, int32_t n, struct g
     struct slot *s = &st->slot[slot];
     s->position -= n;
     s->drafted = 0;
+    if (s->head > head_settled(s->position)) s->head = head_settled(s->position);
     if (s->finite > s->position) s->finite = s->position;
     return GDN_OK;
 }
@@ -180,9 +181,10 @@ int32_t state_fork(struct state *st, int32_t from)
     }
     anchor_share(st, from, to);
     pages_share(st, from, to);
-    st->slot[to] = (struct slot){.status = SLOT_LIVE, .generation = st->slot[to].generation + 1,
-                                 .position = st->slot[from].position,
-                                 .finite = st->slot[from].finite};
+    const uint32_t generation = st->slot[to].generation + 1;
+    st->slot[to] = st->slot[from];
+    st->slot[to].generation = generation;
+    st->slot[to].drafted = 0;
     return to;
 }
 
@@ -193,6 +195,7 @@ enum gdn_status state_place(struct state *st, int32_t slot, int32_t position, st
         return error_set(err, GDN_ERR_USAGE, "place: found position %d in a slot at %d, need 0 to "
                          "%d in one at 0", position, s->position, st->row_pages * PAGE);
     s->position = s->finite = position;
+    s->head = head_settled(position);
     s->drafted = 0;
     for (int32_t i = 0; i < st->layers; i++)
         if (st->layer[i].shape.kind == LAYER_DELTA)

@@ -162,6 +162,7 @@ enum gdn_status snapshot_take(struct snapshot *s, struct state *st, int32_t slot
         return error_set(err, GDN_ERR_USAGE, "a snapshot of a sequence that failed half-way");
     const int32_t position = st->slot[slot].position;
     if (position == 0) return GDN_OK;
+    GDN_CHECK(state_first(st, slot) >= position - state_lag(st), "the draft head is behind");
     TRY(state_settle(st, slot, scratch, err));
     struct snapshot made = {.state = st, .position = position, .length = state_length(st, slot),
                             .types = st->types};
@@ -186,6 +187,7 @@ void snapshot_fill(const struct snapshot *s, int32_t slot)
     for (int32_t i = 0; i < s->state->layers; i++)
         if (has_copy(s->state, i)) copy_in(s, s->state, i, slot, &offset);
     s->state->slot[slot].position = s->state->slot[slot].finite = s->position;
+    s->state->slot[slot].head = head_settled(s->position);
 }
 
 enum gdn_status snapshot_restore(const struct snapshot *s, struct state *st, int32_t *slot,

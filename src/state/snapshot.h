@@ -28,8 +28,8 @@ const int32_t *snapshot_pages(const struct state *state, int32_t slot, int32_t *
 
 /* Takes the committed state of a live slot (undecided drafts are no part of it). `memory`: room for
  * snapshot_bytes(...), or NULL to take it from the heap. The slot is settled first (see
- * state_settle): its representation may change, its value does not. At position 0 the snapshot is
- * empty and holds nothing. */
+ * state_settle): its representation may change, its value does not. A draft head must not be behind
+ * (engine_settle). At position 0 the snapshot is empty and holds nothing. */
 enum gdn_status snapshot_take(struct snapshot *snapshot, struct state *state, int32_t slot,
                               struct arena *scratch, void *memory, struct gdn_error *err);
 

@@ -29,8 +29,8 @@ struct layer_shape {
                        such */
 };
 
-/* Rows that such a layer keeps beside those that a log of n entries may take back. */
-enum { HEAD_TAIL = 1 };
+/* Rows that such a layer keeps beside those that a log of n entries may take back; and at most. */
+enum { HEAD_TAIL = 1, HEAD_ROWS = HEAD_TAIL + 2 * BLOCK };
 
 struct layer_state {
     struct layer_shape shape;
@@ -47,6 +47,12 @@ struct slot {
     int32_t position;    /* tokens committed */
     int32_t drafted;     /* rows of the last verify pass, still undecided */
     int32_t finite;      /* up to this position what came of the rows was seen to be numbers */
+    /* Of a draft head: its rows 0..head-1 stand, as many as the position at most; what the others
+     * are made from is kept, their vectors in the layer's ring and here their tokens, that of
+     * position p in p mod ring. Row r takes token r + 1: row position - 1 stands only as long as
+     * the next token is the one that is kept here. */
+    int32_t head;
+    int32_t recent[HEAD_ROWS];
 };
 
 struct state {
@@ -90,8 +96,8 @@ void state_close(struct state *state);
 int32_t state_slot_take(struct state *state);
 void state_slot_give(struct state *state, int32_t slot);
 
-/* Before a pass of `rows`: the pages it writes exist and belong to this slot alone, and so does its
- * anchor when the pass may fold into it. */
+/* Before a pass of `rows` (0: of a draft head alone): the pages it writes exist and belong to this
+ * slot alone, and so does its anchor when the pass may fold into it. */
 enum gdn_status state_reserve(struct state *state, int32_t slot, int32_t rows,
                               struct gdn_error *err);
 
@@ -136,6 +142,16 @@ static inline int32_t layer_lag(const struct layer_shape *shape) { return shape-
 static inline int32_t state_lag(const struct state *st)
 {
     return st->layers > 0 ? layer_lag(&st->layer[st->layers - 1].shape) : 0;
+}
+
+/* Where the head of a sequence that is nowhere behind stands. */
+static inline int32_t head_settled(int32_t position) { return position > 0 ? position - 1 : 0; }
+/* The first position whose keys and values a pass of the slot may write. */
+static inline int32_t state_first(const struct state *st, int32_t slot)
+{
+    const struct slot *s = &st->slot[slot];
+    const int32_t settled = head_settled(s->position);
+    return state_lag(st) == 0 ? s->position : s->head < settled ? s->head : settled;
 }
 
 /* Bytes of one position's keys or values in its page. */

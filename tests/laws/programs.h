@@ -337,6 +337,7 @@ static inline void do_put(struct program *p, int i)
     const struct store_note note = {.tokens = past->ids, .kind = (enum store_kind)below(p, 3),
                                     .extra = &past->n, .extra_bytes = sizeof past->n};
     int32_t entry;
+    well(p, session_settle(p->session[i], &p->err));
     arena_reset(&p->play.model->engine.data);
     well(p, store_put(&p->store, p->session[i]->slot, &note, &p->play.model->engine.data, &entry,
                       &p->err));
