@@ -36,7 +36,8 @@ static const struct shape lines[] = {{.T = 1, .N = 5003, .K = 256},
                                       .act = DTYPE_BF16},
                                      {.T = 2, .N = 20001, .K = 200, .act = DTYPE_F16},
                                      {.T = 1, .N = 20480, .K = 256, .regime = REGIME_ZERO}};
-static const struct shape bench[] = {{.T = 1, .N = 248320, .K = 256}};
+static const struct shape bench[] = {{.T = 1, .N = 248320, .K = 256}, {.T = 1, .N = 4096, .K = 256},
+                                     {.T = 1, .N = 4096, .K = 20}, {.T = 1, .N = 4096, .K = 1}};
 
 static const struct proof proof = {
     .op = OP_TOP, .build = build, .cost = cost,

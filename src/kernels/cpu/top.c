@@ -1,80 +1,122 @@
 /* top.c: of each row of logits the `best` largest, largest first, ties by lower id, and the
  * logsumexp. A NaN is ordered and reported as -inf. Truth: kernels/ref/top.c.
  *
- * The chosen so far are a heap with the worst at its root. Ids ascend, so an element enters only
- * when it is larger than the worst: a tile whose largest is not is passed over at once.
+ * Ids ascend, so what is not larger than the last of the best so far comes too late: a tile whose
+ * largest is not is passed over at once. A few best are kept in order. Of many, what is larger is
+ * only put behind the others, until there is no more room: then they are sorted, and the best stay.
  *
  * With fewer rows than threads a row is cut into parts. The tiles' sums meet in order whoever made
  * them, and the best of the whole are found among the best of the parts: the same bits. */
 #include "kernels/cpu/lse.h"
 
-enum { MOST = 256, PART_TILES = 16 };
+enum { MOST = 256, FEW = 32, CHUNK = 64, ROOM = 2 * (MOST + CHUNK), PART_TILES = 16 };
 
 /* ---- the best of a part -------------------------------------------------------------------------- */
 
-struct heap {
-    int32_t count, room;
-    float value[MOST];
-    int32_t id[MOST];
+struct chosen {
+    int32_t count, best;
+    float bound;
+    float value[ROOM];
+    int32_t id[ROOM];
 };
 
-static bool worse(const struct heap *h, int32_t a, int32_t b)
+/* Descending values are ascending keys; both zeros are the same. */
+static uint32_t key_of(float value)
 {
-    if (h->value[a] != h->value[b]) return h->value[a] < h->value[b];
-    return h->id[a] > h->id[b];
+    uint32_t bits;
+    value += 0.0f;
+    memcpy(&bits, &value, sizeof bits);
+    return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
-static void swap(struct heap *h, int32_t a, int32_t b)
+/* Best first, those of equal value as they stood: byte by byte of the key, from the last one. */
+static void sort(struct chosen *c)
 {
-    float value = h->value[a];
-    int32_t id = h->id[a];
-    h->value[a] = h->value[b];
-    h->id[a] = h->id[b];
-    h->value[b] = value;
-    h->id[b] = id;
-}
-
-static void sink(struct heap *h, int32_t at, int32_t count)
-{
-    for (;;) {
-        int32_t least = at;
-        for (int32_t child = 2 * at + 1; child <= 2 * at + 2 && child < count; child++)
-            if (worse(h, child, least)) least = child;
-        if (least == at) return;
-        swap(h, at, least);
-        at = least;
+    enum { BYTES = 4, DIGITS = 256 };
+    uint64_t item[2][ROOM]; /* key, and where it stood */
+    uint16_t count[BYTES][DIGITS] = {{0}};
+    struct chosen old;
+    int now = 0;
+    for (int32_t i = 0; i < c->count; i++) {
+        const uint32_t key = key_of(c->value[i]);
+        item[0][i] = (uint64_t)key << 32 | (uint32_t)i;
+        for (int b = 0; b < BYTES; b++) count[b][key >> 8 * b & 255]++;
+    }
+    for (int b = 0; b < BYTES; b++) {
+        const int shift = 32 + 8 * b;
+        if (c->count == 0 || count[b][item[now][0] >> shift & 255] == c->count) continue;
+        uint16_t begin = 0;
+        for (int d = 0; d < DIGITS; d++) {
+            const uint16_t n = count[b][d];
+            count[b][d] = begin;
+            begin = (uint16_t)(begin + n);
+        }
+        for (int32_t i = 0; i < c->count; i++)
+            item[1 - now][count[b][item[now][i] >> shift & 255]++] = item[now][i];
+        now = 1 - now;
+    }
+    memcpy(old.value, c->value, sizeof *old.value * (size_t)c->count);
+    memcpy(old.id, c->id, sizeof *old.id * (size_t)c->count);
+    for (int32_t i = 0; i < c->count; i++) {
+        const uint32_t from = (uint32_t)item[now][i];
+        c->value[i] = old.value[from];
+        c->id[i] = old.id[from];
     }
 }
 
-static void enter(struct heap *h, float value, int32_t id)
+static void keep_best(struct chosen *c)
 {
-    int32_t at = h->count++;
-    h->value[at] = value;
-    h->id[at] = id;
-    for (; at > 0 && worse(h, at, (at - 1) / 2); at = (at - 1) / 2) swap(h, at, (at - 1) / 2);
+    if (c->best > FEW) sort(c);
+    if (c->count > c->best) c->count = c->best;
 }
 
-/* Elements of a tile; id: of its first. */
-static void offer(struct heap *h, const struct lse_walk *walk, const float *x, int64_t n,
+/* A few: behind those that are not smaller. */
+static void put_between(struct chosen *c, float value, int32_t id)
+{
+    int32_t at = c->count < c->best ? c->count++ : c->best - 1;
+    for (; at > 0 && c->value[at - 1] < value; at--) {
+        c->value[at] = c->value[at - 1];
+        c->id[at] = c->id[at - 1];
+    }
+    c->value[at] = value;
+    c->id[at] = id;
+    if (c->count == c->best) c->bound = c->value[c->best - 1];
+}
+
+/* Many: elements i .. end - 1 of a tile, at most a chunk. */
+static void put_behind(struct chosen *c, const float *x, int64_t i, int64_t end, int32_t id)
+{
+    if (c->count + CHUNK > ROOM) {
+        keep_best(c);
+        c->bound = c->value[c->best - 1];
+    }
+    for (; i < end; i++) {
+        c->value[c->count] = x[i];
+        c->id[c->count] = id + (int32_t)i;
+        c->count += x[i] > c->bound;
+    }
+}
+
+/* Elements of a tile; id: of its first. The first ones come in whatever they are. */
+static void offer(struct chosen *c, const struct lse_walk *walk, const float *x, int64_t n,
                   int32_t id)
 {
-    int64_t i = 0;
-    for (; i < n && h->count < h->room; i++)
-        enter(h, isnan(x[i]) ? -INFINITY : x[i], id + (int32_t)i);
-    if (h->room == 0) return;
-    for (; (i = walk->above(x, i, n, h->value[0])) < n; i++) {
-        h->value[0] = x[i];
-        h->id[0] = id + (int32_t)i;
-        sink(h, 0, h->count);
+    int64_t i = 0, end;
+    if (c->best <= FEW) {
+        for (; i < n && c->count < c->best; i++)
+            put_between(c, isnan(x[i]) ? -INFINITY : x[i], id + (int32_t)i);
+        for (; (i = walk->above(x, i, n, c->bound)) < n; i++)
+            put_between(c, x[i], id + (int32_t)i);
+        return;
     }
-}
-
-/* Best first. */
-static void sort(struct heap *h)
-{
-    for (int32_t count = h->count; count > 1; count--) {
-        swap(h, 0, count - 1);
-        sink(h, 0, count - 1);
+    for (; i < n && c->count < c->best; i++) {
+        c->value[c->count] = isnan(x[i]) ? -INFINITY : x[i];
+        c->id[c->count++] = id + (int32_t)i;
+    }
+    for (; (i = walk->above(x, i, n, c->bound)) < n; i = end) {
+        end = (i / CHUNK + 1) * CHUNK;
+        if (end > n) end = n;
+        put_behind(c, x, i, end, id);
     }
 }
 
@@ -84,19 +126,20 @@ struct job {
     const struct top_args *a;
     const struct lse_walk *walk;
     int64_t tiles, parts, part_tiles; /* of a row */
-    struct heap *heap;    /* [rows][parts], or [threads] where a row is one part */
-    struct cpu_lse *tile; /* [rows][tiles], or [threads][tiles] */
+    struct chosen *chosen; /* [rows][parts], or [threads] where a row is one part */
+    struct cpu_lse *tile;  /* [rows][tiles], or [threads][tiles] */
 };
 
-static void take_part(const struct job *job, int64_t row, int64_t part, struct heap *heap,
+static void take_part(const struct job *job, int64_t row, int64_t part, struct chosen *chosen,
                       struct cpu_lse *lse)
 {
     const struct top_args *a = job->a;
     const enum dtype dtype = a->logits->dtype;
     const char *logits = cpu_row(a->logits, row);
     const int64_t begin = part * job->part_tiles, end = begin + job->part_tiles;
-    heap->count = 0;
-    heap->room = a->best;
+    chosen->count = 0;
+    chosen->best = a->best;
+    chosen->bound = -INFINITY;
     for (int64_t t = begin; t < end && t < job->tiles; t++) {
         const int64_t v = t * CPU_LSE_TILE, left = a->vocab - v;
         const int64_t n = left < CPU_LSE_TILE ? left : CPU_LSE_TILE;
@@ -107,14 +150,14 @@ static void take_part(const struct job *job, int64_t row, int64_t part, struct h
             x = wide;
         }
         lse[t] = job->walk->tile(x, n);
-        if (heap->count < heap->room || (heap->room && lse[t].max > heap->value[0]))
-            offer(heap, job->walk, x, n, (int32_t)v);
+        if (chosen->count < a->best || (a->best > 0 && lse[t].max > chosen->bound))
+            offer(chosen, job->walk, x, n, (int32_t)v);
     }
-    sort(heap);
+    keep_best(chosen);
 }
 
 /* The best of all parts: of equal ones that of an earlier part has the lower id. */
-static void end_row(const struct job *job, int64_t row, const struct heap *heap,
+static void end_row(const struct job *job, int64_t row, const struct chosen *part,
                     const struct cpu_lse *tile)
 {
     const struct top_args *a = job->a;
@@ -125,12 +168,12 @@ static void end_row(const struct job *job, int64_t row, const struct heap *heap,
     for (int32_t i = 0; i < a->best; i++) {
         int64_t from = -1;
         for (int64_t p = 0; p < job->parts; p++)
-            if (taken[p] < heap[p].count &&
-                (from < 0 || heap[p].value[taken[p]] > heap[from].value[taken[from]]))
+            if (taken[p] < part[p].count &&
+                (from < 0 || part[p].value[taken[p]] > part[from].value[taken[from]]))
                 from = p;
         if (from < 0) return; /* the vocabulary has no more */
-        a->ids[row * a->best + i] = heap[from].id[taken[from]];
-        a->values[row * a->best + i] = heap[from].value[taken[from]++];
+        a->ids[row * a->best + i] = part[from].id[taken[from]];
+        a->values[row * a->best + i] = part[from].value[taken[from]++];
     }
 }
 
@@ -139,8 +182,8 @@ static void whole_rows(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     struct cpu_lse *tile = job->tile + thread * job->tiles;
     for (int64_t row = begin; row < end; row++) {
-        take_part(job, row, 0, job->heap + thread, tile);
-        end_row(job, row, job->heap + thread, tile);
+        take_part(job, row, 0, job->chosen + thread, tile);
+        end_row(job, row, job->chosen + thread, tile);
     }
 }
 
@@ -149,7 +192,7 @@ static void take_parts(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        take_part(job, i / job->parts, i % job->parts, job->heap + i,
+        take_part(job, i / job->parts, i % job->parts, job->chosen + i,
                   job->tile + i / job->parts * job->tiles);
 }
 
@@ -158,7 +201,7 @@ static void end_rows(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     (void)thread;
     for (int64_t row = begin; row < end; row++)
-        end_row(job, row, job->heap + row * job->parts, job->tile + row * job->tiles);
+        end_row(job, row, job->chosen + row * job->parts, job->tile + row * job->tiles);
 }
 
 void cpu_top_forward(struct device *device, struct arena *scratch, const void *args)
@@ -176,9 +219,9 @@ void cpu_top_forward(struct device *device, struct arena *scratch, const void *a
     job.part_tiles = (job.tiles + job.parts - 1) / job.parts;
     const bool whole = job.parts == 1;
     const size_t count = (size_t)(whole ? threads : rows);
-    job.heap = arena_take(scratch, count * (size_t)job.parts * sizeof *job.heap);
+    job.chosen = arena_take(scratch, count * (size_t)job.parts * sizeof *job.chosen);
     job.tile = arena_take(scratch, count * (size_t)job.tiles * sizeof *job.tile);
-    if (!job.heap || !job.tile) return;
+    if (!job.chosen || !job.tile) return;
     pool_run(device->pool, rows * job.parts, 1, whole ? whole_rows : take_parts, &job);
     if (!whole) pool_run(device->pool, rows, 1, end_rows, &job);
 }
