@@ -14,7 +14,7 @@ enum { HEAD = 64 };
 #if defined(GDN_POISON) && GDN_POISON
 static const size_t mapped_from = SIZE_MAX; /* sanitizers see into heap blocks only */
 #else
-static const size_t mapped_from = 1 << 20;
+static const size_t mapped_from = 1 << 16;
 #endif
 
 struct head {

@@ -11,24 +11,39 @@ static struct tensor *heads(struct pass *pass, struct tensor *x, int64_t column,
                      (int64_t[]){x->stride[0], step, 1});
 }
 
+/* Heads that lie side by side, as one row. */
 static struct tensor *as_rows(struct pass *pass, struct tensor *x)
 {
-    int64_t width = x->dim[1] * x->dim[2];
-    return pass_view(pass, x, 0, 2, (int64_t[]){x->dim[0], width}, (int64_t[]){width, 1});
+    const int64_t width = x->dim[1] * x->dim[2];
+    return pass_view(pass, x, 0, 2, (int64_t[]){x->dim[0], width}, (int64_t[]){x->stride[0], 1});
 }
 
-static struct tensor *glu(struct pass *pass, struct tensor *a, struct tensor *b, enum act act)
+/* Whether what nobody reads any more may be written over: a tape reads it, and a device with memory of
+ * its own has enough. */
+static bool writes_over(const struct pass *pass) { return !pass->tape && pass->device->host; }
+
+/* Room for H heads of width D: over columns of `dead`, if it may be. */
+static struct tensor *room_over(struct pass *pass, struct tensor *dead, int64_t column, int64_t H,
+                                int64_t D)
 {
-    struct glu_args g = {.a = a, .b = b, .act = act};
-    g.y = pass_tensor(pass, b->dtype, b->rank, b->dim);
+    if (writes_over(pass)) return heads(pass, dead, column, H, D, D);
+    return pass_tensor(pass, dead->dtype, 3, (int64_t[]){dead->dim[0], H, D});
+}
+
+/* Over `dead`, which is a or b, if it may be. */
+static struct tensor *glu(struct pass *pass, struct tensor *a, struct tensor *b, struct tensor *dead,
+                          enum act act)
+{
+    struct glu_args g = {.a = a, .b = b, .y = dead, .act = act};
+    if (!writes_over(pass)) g.y = pass_tensor(pass, b->dtype, b->rank, b->dim);
     pass_run(pass, OP_GLU, &g, false);
     return g.y;
 }
 
-static struct tensor *l2norm(struct pass *pass, struct tensor *x, double eps, double scale)
+static struct tensor *l2norm(struct pass *pass, struct tensor *x, struct tensor *y, double eps,
+                             double scale)
 {
-    struct l2norm_args a = {.x = x, .eps = eps, .scale = scale};
-    a.y = pass_tensor(pass, x->dtype, 3, x->dim);
+    struct l2norm_args a = {.x = x, .y = y, .eps = eps, .scale = scale};
     pass_run(pass, OP_L2NORM, &a, false);
     return a.y;
 }
@@ -58,15 +73,18 @@ static struct tensor *delta_parts(struct pass *pass, const struct delta_weight *
 
     struct delta_args d = {.g = g.g, .beta = g.beta, .rows = pass->rows, .slots = delta,
                            .fast = pass->fast};
-    d.q = l2norm(pass, heads(pass, c.y, 0, Hk, Dk, Dk), L2_EPS, 1.0 / __builtin_sqrt((double)Dk));
-    d.k = l2norm(pass, heads(pass, c.y, Hk * Dk, Hk, Dk, Dk), L2_EPS, 1.0);
-    d.v = heads(pass, c.y, 2 * Hk * Dk, Hv, Dv, Dv);
-    d.o = pass_tensor(pass, pass->compute, 3, (int64_t[]){T, Hv, Dv});
+    const int64_t K = Hk * Dk; /* the inputs of conv are dead behind it, its outputs behind delta */
+    d.q = l2norm(pass, heads(pass, c.y, 0, Hk, Dk, Dk), room_over(pass, in->qkv, 0, Hk, Dk), L2_EPS,
+                 1.0 / __builtin_sqrt((double)Dk));
+    d.k = l2norm(pass, heads(pass, c.y, K, Hk, Dk, Dk), room_over(pass, in->qkv, K, Hk, Dk), L2_EPS,
+                 1.0);
+    d.v = heads(pass, c.y, 2 * K, Hv, Dv, Dv);
+    d.o = room_over(pass, in->qkv, 2 * K, Hv, Dv);
     pass_run(pass, OP_DELTA, &d, false);
 
     struct gated_norm_args n = {.x = d.o, .z = heads(pass, in->z, 0, Hv, Dv, Dv), .w = w->norm,
                                 .eps = w->eps, .act = w->act};
-    n.y = pass_tensor(pass, pass->compute, 3, (int64_t[]){T, Hv, Dv});
+    n.y = room_over(pass, c.y, 2 * K, Hv, Dv);
     pass_run(pass, OP_GATED_NORM, &n, false);
     return as_rows(pass, n.y);
 }
@@ -171,7 +189,7 @@ static struct tensor *attn_parts(struct pass *pass, const struct attn_weight *w,
     a.o = pass_tensor(pass, pass->compute, 3, (int64_t[]){T, Hq, D});
     pass_run(pass, OP_ATTN, &a, false);
     if (!w->gated) return as_rows(pass, a.o);
-    return as_rows(pass, glu(pass, heads(pass, x, D, Hq, D, step), a.o, ACT_SIGMOID));
+    return as_rows(pass, glu(pass, heads(pass, x, D, Hq, D, step), a.o, a.o, ACT_SIGMOID));
 }
 
 struct tensor *op_attn_mix(struct pass *pass, const struct attn_weight *w, struct tensor *x,
@@ -245,10 +263,11 @@ struct tensor *op_latent_mix(struct pass *pass, const struct latent_weight *w, s
 
 struct tensor *op_ffn_act(struct pass *pass, struct tensor *gate_up)
 {
-    int64_t F = gate_up->dim[1] / 2;
-    if (pass->tape || !pass->device->forward[OP_FFN_ACT])
-        return glu(pass, pass_columns(pass, gate_up, 0, F), pass_columns(pass, gate_up, F, F),
-                   ACT_SILU);
+    const int64_t F = gate_up->dim[1] / 2;
+    if (pass->tape || !pass->device->forward[OP_FFN_ACT]) {
+        struct tensor *gate = pass_columns(pass, gate_up, 0, F);
+        return glu(pass, gate, pass_columns(pass, gate_up, F, F), gate, ACT_SILU);
+    }
     struct ffn_act_args a = {.x = gate_up};
     a.y = pass_tensor(pass, pass->compute, 2, (int64_t[]){gate_up->dim[0], F});
     pass_run(pass, OP_FFN_ACT, &a, false);

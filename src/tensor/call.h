@@ -322,7 +322,7 @@ struct attn_args {
 };
 
 struct glu_args {
-    struct tensor *a, *b, *y; /* same dims; rows may be strided */
+    struct tensor *a, *b, *y; /* same dims; rows may be strided; y may be a or b */
     enum act act;
 };
 

@@ -76,7 +76,9 @@ static int add_piece(struct trial *t, const struct want *want, enum role role)
     *p = (struct piece){.want = *want, .grad = NO_BOX};
     cut_part(t, want, p, dim);
     const enum dtype dtype = t->manner.wide && !want->exact ? DTYPE_F64 : want->dtype;
-    const bool window = want->window && t->shape->window && !t->manner.calm;
+    /* Outputs go over columns of what is dead on the host alone. */
+    const bool may = want->window && (role != ROLE_OUT || t->at->device->host);
+    const bool window = may && t->shape->window && !t->manner.calm;
     tensor_lay(&lay, dtype, want->rank, dim, window);
     /* A GPU's fast forms want rows at their natural places, its others must not. */
     const bool natural = t->manner.calm || (!t->at->device->host && t->shape->T % 2 == 0);

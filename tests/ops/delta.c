@@ -49,7 +49,7 @@ static void build(struct trial *t, const struct shape *s)
                  .scale = s->option & FULL_BETA ? 1.9 : 1);
     if (s->option & STATE_IN)
         a->S0 = IN(t, .name = "S0", .dtype = state, .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
-    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hv, Dv));
+    a->o = OUT(t, .name = "o", .dtype = act, .per = PER_ROW, DIM(T, Hv, Dv), .window = true);
     if (s->option & STATE_OUT)
         a->S1 = OUT(t, .name = "S1", .dtype = state, .per = PER_SEQUENCE, DIM(s->B, Hv, Dv, Dk));
     if (s->slots) a->slots = lay_slots(t, s);
