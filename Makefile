@@ -54,7 +54,7 @@ bench: build
 gpu-programs: setup
 	@cmake --preset gpu
 	@cmake --build --preset gpu
-	@cp build/gpu/tests/test_golden_forward build/gpu/tests/test_laws_cuda build/gpu/bin/
+	@cp build/gpu/tests/test_golden_forward build/gpu/tests/test_laws_cuda* build/gpu/bin/
 
 gpu-test gpu-bench: gpu-%: gpu-programs
 	@scripts/gpu $*

@@ -88,9 +88,6 @@ static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
 static enum gdn_status check_device(const struct gdn_model *m, struct gdn_error *err)
 {
     if (m->device->host) return GDN_OK;
-    if (m->engine_options.mtp)
-        return error_set(err, GDN_ERR_UNSUPPORTED, "draft: found the MTP head on device '%s', need "
-                         "'cpu' or 'ref' for it", m->device->name);
     if (m->options.quant || weights_quant(&m->weights) != DTYPE_COUNT)
         return error_set(err, GDN_ERR_UNSUPPORTED, "weights: found q8 or q4 on device '%s', need "
                          "'cpu' or 'ref' for them", m->device->name);
@@ -144,6 +141,8 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path,
         TRY(weights_quantise(&m->weights, m->options.quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4,
                              m->device->pool, &watch, err));
     TRY(weights_place(&m->weights, m->device, &watch, err));
+    if (m->engine_options.mtp)
+        TRY(weights_place(&m->mtp.own, m->device, &(struct weights_watch){0}, err));
     m->sessions = mem_take_array((size_t)m->options.sessions, sizeof *m->sessions);
     if (!m->sessions)
         return error_set(err, GDN_ERR_MEMORY, "no memory for %d sessions", m->options.sessions);

@@ -20,12 +20,17 @@ int64_t plan_session(const struct gdn_model *m, int32_t context)
     return state_bytes(m->device, shape, layers, &o);
 }
 
+static int64_t placed_bytes(const struct gdn_model *m)
+{
+    return m->weights.placed_bytes + m->mtp.own.placed_bytes;
+}
+
 /* Where the plan has to fit: on a GPU the weights lie there already. */
 static struct machine_memory memory_left(const struct gdn_model *m)
 {
     if (m->device->host) return machine_memory();
     return (struct machine_memory){
-        .left = (int64_t)m->device->room(m->device) + m->weights.placed_bytes,
+        .left = (int64_t)m->device->room(m->device) + placed_bytes(m),
         .address = INT64_MAX,
         .by = "the GPU has"};
 }
@@ -46,7 +51,7 @@ struct plan plan_make(const struct gdn_model *m)
                      .scratch = (int64_t)engine_scratch_bytes(&m->config, m->device,
                                                               &m->engine_options)};
     if (!m->device->host) {
-        p.weights = w->placed_bytes; /* the small copies are among them */
+        p.weights = placed_bytes(m); /* the small copies are among them */
         p.copied = 0;
         p.scratch += REPLAYS * (int64_t)m->device->recording_bytes;
     }

@@ -63,7 +63,12 @@ struct tensor *forward_run(struct pass *pass, struct forward *f)
 struct tensor *forward_logits(struct pass *pass, const struct weights *w, struct tensor *hidden,
                               const int32_t *rows, int64_t n)
 {
-    return op_linear_as(pass, &w->head, op_embed(pass, hidden, rows, n), dtype_wide(pass->compute));
+    return forward_head(pass, w, op_embed(pass, hidden, rows, n));
+}
+
+struct tensor *forward_head(struct pass *pass, const struct weights *w, struct tensor *hidden)
+{
+    return op_linear_as(pass, &w->head, hidden, dtype_wide(pass->compute));
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }

@@ -23,6 +23,10 @@ struct tensor *forward_run(struct pass *pass, struct forward *forward);
 struct tensor *forward_logits(struct pass *pass, const struct weights *weights,
                               struct tensor *hidden, const int32_t *rows, int64_t n);
 
+/* The same of all rows of `hidden`. */
+struct tensor *forward_head(struct pass *pass, const struct weights *weights,
+                            struct tensor *hidden);
+
 /* Bytes of scratch a pass of T rows needs without a tape, logits of `wanted` rows included; an
  * upper bound. */
 size_t forward_bytes(const struct config *config, const struct device *device, enum dtype compute,

@@ -11,7 +11,7 @@
 #include "model/layer.h"
 
 struct mtp {
-    struct weights own; /* one layer and its list; the files are the model's */
+    struct weights own; /* one layer and its list, to be placed; the files are the model's */
     struct linear join; /* W [D, 2D] */
     struct norm_weight embed, hidden, norm;
     struct tensor *shift; /* [D, 2] taps that move rows one on */

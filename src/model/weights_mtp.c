@@ -1,4 +1,5 @@
 /* weights_mtp.c: the tensors of the draft head. */
+#include "base/check.h"
 #include "base/memory.h"
 #include "model/mtp.h"
 #include "model/weights_load.h"
@@ -15,9 +16,12 @@ static const char *find_prefix(const struct loader *l)
 /* y[t] = 1 x[t-1] + 0 x[t]. */
 static enum gdn_status make_shift(struct mtp *m, int64_t D, struct gdn_error *err)
 {
-    m->shift = arena_take(&m->own.parts, sizeof *m->shift);
-    float *taps = arena_take(&m->own.parts, 2 * (size_t)D * sizeof *taps);
-    if (!m->shift || !taps) return error_set(err, GDN_ERR_MEMORY, "no memory for a draft head");
+    float *taps = mem_take_array(2 * (size_t)D, sizeof *taps);
+    if (!taps) return error_set(err, GDN_ERR_MEMORY, "no memory for a draft head");
+    GDN_CHECK(m->own.count < m->own.room, "no place for one more tensor");
+    struct weight *w = &m->own.list[m->own.count++]; /* goes where the others go */
+    w->copy = taps;
+    m->shift = &w->tensor;
     for (int64_t i = 0; i < D; i++) {
         taps[2 * i] = 1;
         taps[2 * i + 1] = 0;

@@ -18,8 +18,8 @@ static struct tensor *as_rows(struct pass *pass, struct tensor *x)
     return pass_view(pass, x, 0, 2, (int64_t[]){x->dim[0], width}, (int64_t[]){x->stride[0], 1});
 }
 
-/* Whether what nobody reads any more may be written over: a tape reads it, and a device with memory of
- * its own has enough. */
+/* Whether what nobody reads any more may be written over: a tape reads it, and a device with memory
+ * of its own has enough. */
 static bool writes_over(const struct pass *pass) { return !pass->tape && pass->device->host; }
 
 /* Room for H heads of width D: over columns of `dead`, if it may be. */
@@ -31,8 +31,8 @@ static struct tensor *room_over(struct pass *pass, struct tensor *dead, int64_t 
 }
 
 /* Over `dead`, which is a or b, if it may be. */
-static struct tensor *glu(struct pass *pass, struct tensor *a, struct tensor *b, struct tensor *dead,
-                          enum act act)
+static struct tensor *glu(struct pass *pass, struct tensor *a, struct tensor *b,
+                          struct tensor *dead, enum act act)
 {
     struct glu_args g = {.a = a, .b = b, .y = dead, .act = act};
     if (!writes_over(pass)) g.y = pass_tensor(pass, b->dtype, b->rank, b->dim);

@@ -141,14 +141,6 @@ static void list_best(struct step *s)
     }
 }
 
-/* What bounds the positions of a pass, from few values, so that few recordings serve many. */
-static int32_t reach_of(int32_t end)
-{
-    int32_t reach = 4 * PAGE;
-    while (reach < end && reach < INT32_MAX / 2) reach *= 2;
-    return reach;
-}
-
 /* Fills staging from the stretches and sends it over in one copy. */
 static void stage_rows(struct step *s)
 {
@@ -386,12 +378,14 @@ static void run_once(struct step *s)
 }
 
 /* All that a pass does on the device when nothing of it is shown but its best. */
-static void run_alike(struct step *s)
+static bool run_alike(void *context)
 {
+    struct step *s = context;
     struct engine *e = s->e;
     struct tensor *hidden = run_layers(s);
     if (hidden && s->asked > 0)
         find_best(e, &s->pass, head(s, hidden, 0, s->asked), best_of_row(e), e->best);
+    return pass_status(&s->pass) == GDN_OK;
 }
 
 /* Nobody looks inside the pass, nor at the time of its ops: it is the same calls every time. */
@@ -404,25 +398,14 @@ static bool repeats(const struct step *s)
     return s->e->device->record && !s->e->device->clock && !shown;
 }
 
-/* Played; or recorded, the second time; or run. */
 static void repeat(struct step *s)
 {
     struct engine *e = s->e;
     const struct replay_key key = {.B = s->B, .T = s->T, .asked = s->asked, .head = s->head.B,
                                    .reach = s->rows.reach, .types = e->state.types,
                                    .draft = s->draft};
-    struct replay_entry *entry = replay_find(&e->replay, e->device, key);
-    if (!entry->made && entry->seen > 1) {
-        e->device->record(e->device);
-        run_alike(s);
-        entry->made = e->device->record_end(e->device);
-        if (pass_status(&s->pass) != GDN_OK) return;
-    }
-    if (entry->made)
-        e->device->play(e->device, entry->made);
-    else
-        run_alike(s);
-    if (s->asked > 0 && pass_status(&s->pass) == GDN_OK)
+    if (replay_run(&e->replay, e->device, key, run_alike, s) && s->asked > 0 &&
+        pass_status(&s->pass) == GDN_OK)
         give_found(s, NULL, 0, s->asked, best_of_row(e));
 }
 

@@ -55,7 +55,7 @@ struct engine {
      * memory and on the host. choice: of one row that was adjusted. */
     int32_t *best, *best_stage, *choice, *choice_stage;
     float *adjusted;     /* [vocab] device memory: a row of logits, changed */
-    void *chain;         /* [slots][D] device memory: what the draft head made of its last guess */
+    void *chain;         /* [slots][D] device memory: what the draft head made of guesses */
 };
 
 /* `vocab`: tokens that exist (the rest of the rows is padding). */

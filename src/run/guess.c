@@ -14,84 +14,101 @@ struct guessing {
     struct guess *guesses; /* of this round */
     int first, count;      /* .. among all */
     const struct guess_ask *ask;
+    int32_t at, best; /* the token of each that is guessed; how many to choose from are found */
+    struct rows rows;
     struct pass pass;
 };
 
 static bool goes_on(const struct guess *x, int32_t at) { return x->n == at && x->most > at; }
 
-/* The row of guess `at` of a sequence, which starts from what the head made of the one before. */
-static void put_guess(struct engine *e, int32_t n, const struct guess *x, int32_t at)
+/* The row of token `at` of a guess, which starts from what the head made of the one before: that is
+ * row `from` of the chain. */
+static void put_guess(struct engine *e, int32_t n, const struct guess *x, int32_t at, int32_t from)
 {
     start_of(e, e->stage)[n] = n;
     start_of(e, e->stage)[n + 1] = n + 1;
     pos_of(e, e->stage)[n] = e->state.slot[x->slot].position - 1 + at;
     slot_of(e, e->stage)[n] = x->slot;
     ids_of(e->stage)[n] = x->out[at - 1];
-    targets_of(e, e->stage)[n] = x->slot;
+    targets_of(e, e->stage)[n] = from;
 }
 
-/* The guesses that go on to token `at`: their rows, the last of each wanted. */
-static struct rows stage_guesses(struct guessing *g, int32_t at)
+/* The guesses that go on: their rows, the last of each wanted. False when none does. */
+static bool stage_guesses(struct guessing *g)
 {
     struct engine *e = g->e;
-    int32_t B = 0, T = 0;
+    int32_t B = 0, T = 0, before = 0, end = 0;
     for (int i = 0; i < g->count; i++) {
         const struct guess *x = &g->guesses[i];
-        if (!goes_on(x, at)) continue;
-        const int32_t due = at == 0 ? head_due(e, x->slot) : 1;
-        if (at == 0)
+        const int32_t due = g->at == 0 ? head_due(e, x->slot) : 1;
+        const int32_t from = before;
+        before += g->at > 0 && x->n >= g->at - 1 && x->most >= g->at; /* it went on to there */
+        if (!goes_on(x, g->at)) continue;
+        if (g->at == 0)
             head_put(e, B, T, x->slot, state_first(&e->state, x->slot), due);
         else
-            put_guess(e, B, x, at);
+            put_guess(e, B, x, g->at, from);
         T += due;
-        if (at == 0) ids_of(e->stage)[T - 1] = x->id;
+        if (g->at == 0) ids_of(e->stage)[T - 1] = x->id;
         wanted_of(e, e->stage)[B++] = T - 1;
+        const int32_t last = e->state.slot[x->slot].position + g->at;
+        if (last > end) end = last;
     }
     upload(e, e->stage, stage_ints(e));
-    return (struct rows){.B = B, .T = T, .start = start_of(e, e->on_device),
-                         .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device)};
+    g->rows = (struct rows){.B = B, .T = T, .start = start_of(e, e->on_device),
+                            .pos = pos_of(e, e->on_device), .slot = slot_of(e, e->on_device),
+                            .reach = reach_of(end)};
+    return B > 0;
 }
 
-/* What the rows say, and their vectors put away for the next token. */
-static void take_guesses(struct guessing *g, int32_t at, int32_t runs, struct tensor *y)
+/* What happens on the device: the vectors behind the rows are put away for the next token, and what
+ * they say is ranked. */
+static bool run_rows(void *context)
+{
+    struct guessing *g = context;
+    struct engine *e = g->e;
+    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
+    arena_reset(&e->data);
+    arena_reset(&e->meta);
+    struct tensor *y = g->at == 0 ? head_over(e, &g->pass, ring->x, ring->slots * ring->ring)
+                                  : head_over(e, &g->pass, e->chain, e->state.slots);
+    struct tensor *last = op_embed(&g->pass, y, wanted_of(e, e->on_device), g->rows.B);
+    if (pass_status(&g->pass) == GDN_OK)
+        e->device->copy(e->device, e->chain, last->data,
+                        (size_t)tensor_elements(last) * dtype_size(last->dtype));
+    find_best(e, &g->pass, forward_head(&g->pass, e->weights, last), g->best, e->best);
+    return pass_status(&g->pass) == GDN_OK;
+}
+
+static void take_guesses(struct guessing *g)
 {
     struct engine *e = g->e;
-    const int32_t n = e->vocab < g->ask->best ? e->vocab : g->ask->best;
-    const size_t bytes = (size_t)e->config->D * dtype_size(e->compute);
-    struct tensor *logits = forward_logits(&g->pass, e->weights, y, wanted_of(e, e->on_device),
-                                           runs);
-    find_best(e, &g->pass, logits, n, e->best);
-    fetch_best(e, e->best_stage, e->best, runs, n);
+    fetch_best(e, e->best_stage, e->best, g->rows.B, g->best);
     if (pass_status(&g->pass) != GDN_OK) return;
     for (int32_t i = 0, run = 0; i < g->count; i++) {
         struct guess *x = &g->guesses[i];
-        if (!goes_on(x, at)) continue;
-        const struct best best = best_of(e->best_stage, runs, n, run);
-        const int32_t row = wanted_of(e, e->stage)[run++];
-        if (at == 0) head_asked(e, x->slot, x->id);
-        if (x->most > at + 1)
-            e->device->copy(e->device, (char *)e->chain + bytes * (size_t)x->slot,
-                            tensor_at(y, row * y->stride[0]), bytes);
+        if (!goes_on(x, g->at)) continue;
+        const struct best best = best_of(e->best_stage, g->rows.B, g->best, run++);
+        if (g->at == 0) head_asked(e, x->slot, x->id);
         if (!isfinite(best.lse)) continue;
-        const int32_t id = g->ask->choose(g->ask->context, g->first + i, at, &best);
+        const int32_t id = g->ask->choose(g->ask->context, g->first + i, g->at, &best);
         if (id >= 0) x->out[x->n++] = id;
     }
 }
 
 /* Token `at` of all guesses that have come so far; false when none has. */
-static bool guess_once(struct guessing *g, int32_t at)
+static bool guess_once(struct guessing *g)
 {
     struct engine *e = g->e;
-    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
-    arena_reset(&e->data);
-    arena_reset(&e->meta);
-    const struct rows rows = stage_guesses(g, at);
-    if (rows.B == 0) return false;
-    g->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta, .rows = &rows,
-                            .compute = e->compute};
-    struct tensor *y = at == 0 ? head_over(e, &g->pass, ring->x, ring->slots * ring->ring)
-                               : head_over(e, &g->pass, e->chain, e->state.slots);
-    take_guesses(g, at, rows.B, y);
+    if (!stage_guesses(g)) return false;
+    g->pass = (struct pass){.device = e->device, .data = &e->data, .meta = &e->meta,
+                            .rows = &g->rows, .compute = e->compute};
+    const struct replay_key key = {.kind = g->at == 0 ? REPLAY_GUESS : REPLAY_CHAIN,
+                                   .B = g->rows.B, .T = g->rows.T, .asked = g->best,
+                                   .reach = g->rows.reach, .types = e->state.types};
+    const bool repeats = e->device->record && !e->device->clock;
+    if (repeats ? replay_run(&e->replay, e->device, key, run_rows, g) : run_rows(g))
+        take_guesses(g);
     return pass_status(&g->pass) == GDN_OK;
 }
 
@@ -121,9 +138,10 @@ enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
     for (int first = 0, together; first < count; first += together) {
         TRY(count_round(e, guesses + first, count - first, &together, err));
         struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
-                             .count = together, .ask = ask};
+                             .count = together, .ask = ask,
+                             .best = e->vocab < ask->best ? e->vocab : ask->best};
         mem_guard_raise();
-        for (int32_t at = 0; guess_once(&g, at); at++) continue;
+        while (guess_once(&g)) g.at++;
         mem_guard_lower();
         const enum gdn_status status = pass_status(&g.pass);
         if (status != GDN_OK)

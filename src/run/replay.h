@@ -9,7 +9,10 @@
 
 #include "tensor/device.h"
 
+enum replay_kind { REPLAY_PASS, REPLAY_GUESS, REPLAY_CHAIN };
+
 struct replay_key {
+    enum replay_kind kind; /* of rows of sequences; of a guess: its first token, a further one */
     int32_t B, T, asked; /* sequences, rows, rows whose best tokens are wanted */
     int32_t head;        /* runs of the draft head */
     int32_t reach;       /* of struct rows */
@@ -30,9 +33,10 @@ struct replay {
     int64_t now;
 };
 
-/* The entry of this key, asked for once more; a new one takes the place of the longest unused. */
-struct replay_entry *replay_find(struct replay *replay, struct device *device,
-                                 struct replay_key key);
+/* Has the device do what `run` asks it for, which depends on the key alone: by playing it, or
+ * recording it first, or by running it. False, and nothing played, when `run` says it failed. */
+bool replay_run(struct replay *replay, struct device *device, struct replay_key key,
+                bool (*run)(void *context), void *context);
 void replay_close(struct replay *replay, struct device *device);
 
 #endif

@@ -46,6 +46,15 @@ static inline int32_t *head_slot_of(const struct engine *e, int32_t *base)
     return head_pos_of(e, base) + 2 * e->state.slots;
 }
 
+/* What bounds the positions of a pass that ends before `end`, from few values, so that few
+ * recordings serve many. */
+static inline int32_t reach_of(int32_t end)
+{
+    int32_t reach = 4 * PAGE;
+    while (reach < end && reach < INT32_MAX / 2) reach *= 2;
+    return reach;
+}
+
 /* Why a pass went wrong. */
 static inline const char *pass_failed(enum gdn_status status)
 {

@@ -335,8 +335,10 @@ enum gdn_status cuda_open(struct device *device, struct gdn_error *err)
     fill_kernels(device);
     own->arrivals = (unsigned *)cuda_take(device, ARRIVALS * sizeof *own->arrivals);
     if (own->arrivals) return GDN_OK;
+    const size_t room = cuda_room(device);
     cuda_close(device);
-    return error_set(err, GDN_ERR_MEMORY, "device cuda: no memory for counters");
+    return error_set(err, GDN_ERR_MEMORY, "device cuda: its counters need %zu bytes, the GPU has "
+                     "%zu", ARRIVALS * sizeof *own->arrivals, room);
 }
 
 void cuda_close(struct device *device)
