@@ -19,7 +19,6 @@ enum {
     SOLVE = VL == 16 ? 4 : VL == 8 ? 2 : 1,
     /* Steps of a sum in a turn of its loop: counting takes the ports of multiply-adds. */
     AHEAD = 4,
-    USUAL = 128, /* Dk of most models */
 };
 
 /* A strip's state as a tile reads it: f32, or a bf16 anchor where it lies. */

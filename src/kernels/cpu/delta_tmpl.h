@@ -9,6 +9,9 @@
 /* Rows of k that meet k_t and q_t at once. Bounded by registers; does not change bits. */
 enum { DOTS = VF_REGISTERS / 4 / VF16, DECAYED_DOTS = DOTS > 4 ? 4 : DOTS };
 
+/* Key channels of most models: loops in which they are a constant need fewer addresses. */
+enum { USUAL = 128 };
+
 /* Raw k of an entry; its q stands `row` further. */
 static inline float *raw_of(const struct delta_head *h, int i)
 {
@@ -25,24 +28,24 @@ struct dots {
 
 static inline void dots_begin(struct dots *dots, int n) { dots->half = n > 8 ? BLOCK : 8; }
 
-/* k_i . k_t and k_i . q_t for i from..from+many-1; beyond t the last is repeated. */
-VF_INLINE void dots_tile(const struct delta_head *h, int t, int from, int many, struct dots *dots)
+/* k_i . k_t and k_i . q_t for i from..from+many-1. Those beyond t mean nothing. */
+VF_INLINE void dots_tile(const struct delta_head *h, int t, int from, int many, int row,
+                         struct dots *dots)
 {
-    const float *x = raw_of(h, t), *y = x + h->row, *k[DOTS];
+    const float *x = h->raw + t * 2 * row, *k = h->raw + from * 2 * row;
     vf sum_k[DOTS][VF16], sum_q[DOTS][VF16];
     VF_UNROLL
     for (int j = 0; j < many; j++) {
-        k[j] = raw_of(h, from + j < t ? from + j : t);
         VF_UNROLL
         for (int p = 0; p < VF16; p++) sum_k[j][p] = sum_q[j][p] = vf_zero();
     }
-    for (int d = 0; d < h->row; d += 16) {
+    for (int d = 0; d < row; d += 16) {
         VF_UNROLL
         for (int p = 0; p < VF16; p++) {
-            const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(y + d + p * VL);
+            const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(x + row + d + p * VL);
             VF_UNROLL
             for (int j = 0; j < many; j++) {
-                const vf at_k = vf_load(k[j] + d + p * VL);
+                const vf at_k = vf_load(k + j * 2 * row + d + p * VL);
                 sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
                 sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
             }
@@ -73,23 +76,32 @@ static inline void dots_end(struct dots *dots, int n)
 
 /* ---- one gate a head ----------------------------------------------------------------------------- */
 
-/* G[0..15] of the block are in place, e^G in c->eG. */
-static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
+/* e^(G_t - G_i) of the pairs is in c->ck: their coefficients. */
+VF_INLINE void scalar_entry_of(const struct delta_head *h, const struct delta_coefs *c, int t, int row)
 {
     struct dots dots;
+    int i = 0;
     dots_begin(&dots, t + 1);
-    for (int i = 0; i <= t; i += DOTS)
-        if (t - i < DOTS / 2)
-            dots_tile(h, t, i, DOTS / 2, &dots);
-        else
-            dots_tile(h, t, i, DOTS, &dots);
-    dots_end(&dots, t + 1);
-    const float *k = dots.end, *q = k + dots.half;
-    for (int i = 0; i < BLOCK; i += VL) {
-        const vf w = vf_exp(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i)));
-        vf_store(c->ck + t * BLOCK + i, vf_mul(w, vf_load(k + i)));
-        vf_store(c->cq + t * BLOCK + i, vf_mul(w, vf_load(q + i)));
+    for (; i + DOTS / 2 <= t; i += DOTS) dots_tile(h, t, i, DOTS, row, &dots);
+    if (i <= t) {
+        dots_tile(h, t, i, DOTS / 2, row, &dots);
+        i += DOTS / 2;
     }
+    dots_end(&dots, i);
+    float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
+    for (i = 0; i < BLOCK; i += VL) {
+        const vf w = vf_load(ck + i);
+        vf_store(ck + i, vf_mul(w, vf_load(dots.end + i)));
+        vf_store(cq + i, vf_mul(w, vf_load(dots.end + dots.half + i)));
+    }
+}
+
+static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
+{
+    if (h->row == USUAL)
+        scalar_entry_of(h, c, t, USUAL);
+    else
+        scalar_entry_of(h, c, t, h->row);
 }
 
 static void scalar_block(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
@@ -97,6 +109,10 @@ static void scalar_block(struct delta_head *h, struct delta_coefs *c, const stru
     const int n = b->have + b->rows;
     for (int i = n; i < BLOCK; i++) h->G[i] = h->G[n - 1];
     for (int i = 0; i < BLOCK; i += VL) vf_store(c->eG + i, vf_exp(vf_load(h->G + i)));
+    for (int t = b->have; t < n; t++)
+        for (int i = 0; i < BLOCK; i += VL)
+            vf_store(c->ck + t * BLOCK + i,
+                     vf_exp(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i))));
     for (int t = b->have; t < n; t++) scalar_entry(h, c, t);
     if (!b->fold) return;
     for (int i = 0; i < BLOCK; i += VL)
@@ -108,39 +124,53 @@ static void scalar_block(struct delta_head *h, struct delta_coefs *c, const stru
 
 /* What is left at entry t of entry i is a product, made from t downwards: e^(G_t - G_{t-1}) first.
  * This is one multiplication for each pair where e^(G_t - G_i) would be an exp. */
-static inline void decayed_tile(const struct delta_head *h, int t, int top, struct dots *dots)
+VF_INLINE void decayed_tile(const struct delta_head *h, int t, int top, int many, int row,
+                            struct dots *dots)
 {
-    const float *x = raw_of(h, t), *y = x + h->row;
+    const float *x = h->raw + t * 2 * row, *k = h->raw + top * 2 * row, *step = h->step + top * row;
     vf sum_k[DECAYED_DOTS][VF16], sum_q[DECAYED_DOTS][VF16];
-    const float *k[DECAYED_DOTS], *step[DECAYED_DOTS];
     VF_UNROLL
-    for (int j = 0; j < DECAYED_DOTS; j++) {
-        const int i = top - j > 0 ? top - j : 0;
-        k[j] = raw_of(h, i);
-        step[j] = h->step + (int64_t)i * h->row;
+    for (int j = 0; j < many; j++) {
         VF_UNROLL
         for (int p = 0; p < VF16; p++) sum_k[j][p] = sum_q[j][p] = vf_zero();
     }
-    for (int d = 0; d < h->row; d += 16) {
+    for (int d = 0; d < row; d += 16) {
         VF_UNROLL
         for (int p = 0; p < VF16; p++) {
-            const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(y + d + p * VL);
-            vf left = vf_load(h->product + d + p * VL);
+            const int at = d + p * VL;
+            const vf at_x = vf_load(x + at), at_y = vf_load(x + row + at);
+            vf left = vf_load(h->product + at);
             VF_UNROLL
-            for (int j = 0; j < DECAYED_DOTS; j++) {
-                const vf at_k = vf_mul(left, vf_load(k[j] + d + p * VL));
+            for (int j = 0; j < many; j++) {
+                const vf at_k = vf_mul(left, vf_load(k - j * 2 * row + at));
                 sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
                 sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
-                left = vf_mul(left, vf_load(step[j] + d + p * VL));
+                left = vf_mul(left, vf_load(step - j * row + at));
             }
-            vf_store(h->product + d + p * VL, left);
+            vf_store(h->product + at, left);
         }
     }
-    for (int j = 0; j < DECAYED_DOTS && j <= top; j++)
+    VF_UNROLL
+    for (int j = 0; j < many; j++) {
+        VF_UNROLL
         for (int p = 0; p < VF16; p++) {
             dots->sum[top - j].part[p] = sum_k[j][p];
             dots->sum[dots->half + top - j].part[p] = sum_q[j][p];
         }
+    }
+}
+
+/* Entries top..0 of them, from the last on. */
+VF_INLINE void decayed_dots(const struct delta_head *h, int t, int row, struct dots *dots)
+{
+    int top = t - 1;
+    for (; top + 1 >= DECAYED_DOTS; top -= DECAYED_DOTS)
+        decayed_tile(h, t, top, DECAYED_DOTS, row, dots);
+    if (DECAYED_DOTS > 2 && top >= 1) {
+        decayed_tile(h, t, top, 2, row, dots);
+        top -= 2;
+    }
+    if (top >= 0) decayed_tile(h, t, top, 1, row, dots);
 }
 
 static void channel_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
@@ -159,7 +189,10 @@ static void channel_entry(const struct delta_head *h, const struct delta_coefs *
     }
     memcpy(h->product, h->step + (int64_t)t * h->row, sizeof(float) * (size_t)h->row);
     dots_begin(&dots, t);
-    for (int top = t - 1; top >= 0; top -= DECAYED_DOTS) decayed_tile(h, t, top, &dots);
+    if (h->row == USUAL)
+        decayed_dots(h, t, USUAL, &dots);
+    else
+        decayed_dots(h, t, h->row, &dots);
     dots_end(&dots, t);
     memcpy(c->ck + t * BLOCK, dots.end, sizeof(float) * BLOCK);
     memcpy(cq, dots.end + dots.half, sizeof(float) * BLOCK);
