@@ -8,7 +8,10 @@
 enum {
     TILE_ACCUMULATORS = VF_REGISTERS / 2,
     TILE_VECTORS = VF_REGISTERS / 8,
-    READ_ROWS = TILE_ACCUMULATORS / VF16
+    READ_ROWS = TILE_ACCUMULATORS / VF16,
+    /* Steps of a sum in a turn of its loop: counting takes the ports of multiply-adds. All lengths
+     * are multiples of 16. */
+    AHEAD = 4
 };
 
 struct read_tile {
@@ -22,18 +25,21 @@ VF_INLINE void read_chain(struct read_tile *y, const float *S, int64_t ld, const
     const float *base[(READ_ROWS + 3) / 4];
     VF_UNROLL
     for (int i = 0; i < (READ_ROWS + 3) / 4; i++) base[i] = S + 4 * i * ld;
-    for (int d = 0; d < n; d++) {
-        vf token[VF16];
+    for (int d = 0; d < n; d += AHEAD, x += 16 * AHEAD) {
         VF_UNROLL
-        for (int p = 0; p < VF16; p++) token[p] = vf_load(x + 16 * d + VL * p);
-        VF_UNROLL
-        for (int r = 0; r < READ_ROWS; r++) {
-            const vf s = vf_set1(base[r / 4][r % 4 * ld]);
+        for (int j = 0; j < AHEAD; j++) {
+            vf token[VF16];
             VF_UNROLL
-            for (int p = 0; p < VF16; p++) y->sum[r][p] = vf_fma(s, token[p], y->sum[r][p]);
+            for (int p = 0; p < VF16; p++) token[p] = vf_load(x + 16 * j + VL * p);
+            VF_UNROLL
+            for (int r = 0; r < READ_ROWS; r++) {
+                const vf s = vf_set1(base[r / 4][r % 4 * ld + j]);
+                VF_UNROLL
+                for (int p = 0; p < VF16; p++) y->sum[r][p] = vf_fma(s, token[p], y->sum[r][p]);
+            }
         }
         VF_UNROLL
-        for (int i = 0; i < (READ_ROWS + 3) / 4; i++) base[i]++;
+        for (int i = 0; i < (READ_ROWS + 3) / 4; i++) base[i] += AHEAD;
     }
 }
 
@@ -95,6 +101,22 @@ static void read_both(float *y, const float *S, int64_t ld, const float *x, int 
 
 /* ---- z[t][d] += sum_r a[r][t] S[r][d] -------------------------------------------------------- */
 
+/* One row of S. */
+VF_INLINE void gather_step(vf *sum, const float *a, const float *S, const int tokens,
+                           const int vectors)
+{
+    vf s[TILE_VECTORS];
+    VF_UNROLL
+    for (int c = 0; c < vectors; c++) s[c] = vf_load(S + VL * c);
+    VF_UNROLL
+    for (int i = 0; i < tokens; i++) {
+        const vf w = vf_set1(a[i]);
+        VF_UNROLL
+        for (int c = 0; c < vectors; c++)
+            sum[i * vectors + c] = vf_fma(w, s[c], sum[i * vectors + c]);
+    }
+}
+
 /* `vectors` of columns; as many tokens side by side as accumulators allow. */
 VF_INLINE void gather_columns(float *z, int64_t ldz, const float *a, const float *S, int64_t ld,
                               int rows, const int vectors)
@@ -107,17 +129,10 @@ VF_INLINE void gather_columns(float *z, int64_t ldz, const float *a, const float
             VF_UNROLL
             for (int c = 0; c < vectors; c++)
                 sum[i * vectors + c] = vf_load(z + (t + i) * ldz + VL * c);
-        for (int r = 0; r < rows; r++) {
-            vf s[TILE_VECTORS];
+        for (int r = 0; r < rows; r += AHEAD) {
             VF_UNROLL
-            for (int c = 0; c < vectors; c++) s[c] = vf_load(S + r * ld + VL * c);
-            VF_UNROLL
-            for (int i = 0; i < tokens; i++) {
-                const vf w = vf_set1(a[16 * r + t + i]);
-                VF_UNROLL
-                for (int c = 0; c < vectors; c++)
-                    sum[i * vectors + c] = vf_fma(w, s[c], sum[i * vectors + c]);
-            }
+            for (int j = r; j < r + AHEAD; j++)
+                gather_step(sum, a + 16 * j + t, S + j * ld, tokens, vectors);
         }
         VF_UNROLL
         for (int i = 0; i < tokens; i++)
@@ -155,16 +170,19 @@ struct update {
 VF_INLINE void update_chain(vf *sum, const float *a, const float *x, int64_t ld, const int rows,
                             const int vectors)
 {
-    for (int t = 0; t < 16; t++) {
-        vf s[TILE_VECTORS];
+    for (int from = 0; from < 16; from += AHEAD) {
         VF_UNROLL
-        for (int c = 0; c < vectors; c++) s[c] = vf_load(x + t * ld + VL * c);
-        VF_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const vf w = vf_set1(a[16 * i + t]);
+        for (int t = from; t < from + AHEAD; t++) {
+            vf s[TILE_VECTORS];
             VF_UNROLL
-            for (int c = 0; c < vectors; c++)
-                sum[i * vectors + c] = vf_fma(w, s[c], sum[i * vectors + c]);
+            for (int c = 0; c < vectors; c++) s[c] = vf_load(x + t * ld + VL * c);
+            VF_UNROLL
+            for (int i = 0; i < rows; i++) {
+                const vf w = vf_set1(a[16 * i + t]);
+                VF_UNROLL
+                for (int c = 0; c < vectors; c++)
+                    sum[i * vectors + c] = vf_fma(w, s[c], sum[i * vectors + c]);
+            }
         }
     }
 }
