@@ -127,9 +127,10 @@ GDN_API void gdn_model_describe(const gdn_model *model, struct gdn_model_info *i
 
 /* Writes a model folder whose large weights are quantised: `out` must not exist, and appears whole
  * or not at all. Tensors that are not quantised, configuration, tokenizer and templates come over
- * byte for byte. Every call opens the result as any other model, mapped. threads: as in options. */
-GDN_API enum gdn_status gdn_model_convert(const char *path, const char *out, enum gdn_quant quant,
-                                          int threads, struct gdn_error *err);
+ * byte for byte. Every call opens the result as any other model, mapped. Of the options it heeds
+ * quant, threads and progress. */
+GDN_API enum gdn_status gdn_model_convert(const char *path, const char *out,
+                                          const struct gdn_options *options, struct gdn_error *err);
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 

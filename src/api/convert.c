@@ -47,15 +47,17 @@ static enum gdn_status copy_file(void *context, const char *name, struct gdn_err
 }
 
 static enum gdn_status write_weights(const struct config *config, const char *path,
-                                     const char *folder, enum dtype dtype, struct pool *pool,
-                                     struct gdn_error *err)
+                                     const char *folder, const struct gdn_options *o,
+                                     struct pool *pool, struct gdn_error *err)
 {
+    const enum dtype dtype = o->quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4;
+    const struct weights_watch watch = {o->progress, o->progress_context};
     char file[4096 + 300];
     struct weights w;
     if (!file_join(file, sizeof file, folder, "model.safetensors"))
         return error_set(err, GDN_ERR_USAGE, "%s: the name is too long", st_path_tail(folder));
     TRY(weights_open(&w, config, path, err));
-    enum gdn_status status = weights_convert(&w, dtype, pool, file, err);
+    enum gdn_status status = weights_convert(&w, dtype, pool, file, &watch, err);
     weights_close(&w);
     /* What cannot be opened again is not given its name. */
     if (status == GDN_OK) status = weights_open(&w, config, folder, err);
@@ -63,38 +65,42 @@ static enum gdn_status write_weights(const struct config *config, const char *pa
     return status;
 }
 
-static enum gdn_status check(const char *path, const char *out, enum gdn_quant quant, int threads,
+static enum gdn_status check(const char *path, const char *out, const struct gdn_options *o,
                              struct gdn_error *err)
 {
-    if (!path || !out)
-        return error_set(err, GDN_ERR_USAGE, "found NULL, need a model folder and a new one");
-    if (quant != GDN_QUANT_Q8 && quant != GDN_QUANT_Q4)
-        return error_set(err, GDN_ERR_USAGE, "quant: found %d, need GDN_QUANT_Q8 or GDN_QUANT_Q4",
-                         (int)quant);
-    if (threads < 0 || threads > 1024)
-        return error_set(err, GDN_ERR_USAGE, "threads: found %d, need 0 to 1024", threads);
+    if (!path || !out || !o)
+        return error_set(err, GDN_ERR_USAGE, "found NULL, need a model folder, a new one and "
+                         "options");
+    if (o->size != sizeof *o)
+        return error_set(err, GDN_ERR_USAGE, "options.size: found %zu, need %zu", o->size,
+                         sizeof *o);
+    if (o->quant != GDN_QUANT_Q8 && o->quant != GDN_QUANT_Q4)
+        return error_set(err, GDN_ERR_USAGE, "options.quant: found %d, need GDN_QUANT_Q8 or "
+                         "GDN_QUANT_Q4", (int)o->quant);
+    if (o->threads < 0 || o->threads > 1024)
+        return error_set(err, GDN_ERR_USAGE, "options.threads: found %d, need 0 to 1024",
+                         o->threads);
     if (!file_is_folder(path))
         return error_set(err, GDN_ERR_INPUT, "%s: no such folder", st_path_tail(path));
     return GDN_OK;
 }
 
-enum gdn_status gdn_model_convert(const char *path, const char *out, enum gdn_quant quant,
-                                  int threads, struct gdn_error *err)
+enum gdn_status gdn_model_convert(const char *path, const char *out,
+                                  const struct gdn_options *options, struct gdn_error *err)
 {
     struct gdn_error own = {0};
     struct folder_out folder;
     if (!err) err = &own;
-    TRY(check(path, out, quant, threads, err));
+    TRY(check(path, out, options, err));
     struct config *config = mem_take(sizeof *config);
-    struct pool *pool = pool_open(threads ? threads : cpu_count());
+    struct pool *pool = pool_open(options->threads ? options->threads : cpu_count());
     enum gdn_status status = GDN_OK;
     if (!config || !pool) status = error_set(err, GDN_ERR_MEMORY, "no memory to convert with");
     if (status == GDN_OK) status = config_open(config, path, err);
     if (status == GDN_OK && (status = folder_create(&folder, out, err)) == GDN_OK) {
-        const enum dtype dtype = quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4;
         status = folder_walk(path, copy_file, &(struct copying){path, folder.temp}, err);
         if (status == GDN_OK)
-            status = write_weights(config, path, folder.temp, dtype, pool, err);
+            status = write_weights(config, path, folder.temp, options, pool, err);
         if (status == GDN_OK) status = folder_commit(&folder, err);
         folder_abandon(&folder);
     }

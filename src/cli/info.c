@@ -49,8 +49,8 @@ static void print_text(struct bytes *out, const struct gdn_model_info *i)
                i->tied ? "tied to the embedding" : "of its own");
     bytes_addf(out, "  trained context    %d tokens\n", i->trained_context);
     if (i->mtp_tensors > 0)
-        bytes_addf(out, "  draft head         %d tensors of %d MTP layers, for --draft mtp\n",
-                   i->mtp_tensors, i->mtp_layers);
+        bytes_addf(out, "  draft head         %d tensors of %d MTP layer%s, for --draft mtp\n",
+                   i->mtp_tensors, i->mtp_layers, i->mtp_layers == 1 ? "" : "s");
     if (i->vision_tensors > 0)
         bytes_addf(out, "  not used           %d vision tensors\n", i->vision_tensors);
     bytes_addf(out, "\nText\n  tokenizer          ");

@@ -107,9 +107,9 @@ enum gdn_status command_line(const struct command *command, struct options *opti
         return error_set(err, GDN_ERR_USAGE, "found %d of its arguments, need: gdn %s %s",
                          options->word_count, command->name, command->words);
     if (options->word_count > command->most)
-        return error_set(err, GDN_ERR_USAGE, "found %d arguments, need: gdn %s %s (a text with "
+        return error_set(err, GDN_ERR_USAGE, "found %d arguments, need: gdn %s%s%s (a text with "
                          "spaces needs quotes)", options->word_count, command->name,
-                         command->words);
+                         command->most > 0 ? " " : "", command->words);
     return GDN_OK;
 }
 

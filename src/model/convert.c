@@ -13,6 +13,8 @@ struct convert {
     const struct weight **weight; /* [shards.count] whose values a tensor has; NULL: left alone */
     enum dtype dtype;
     struct pool *pool;
+    const struct weights_watch *watch;
+    int64_t read, all; /* bytes of the checkpoint */
     struct st_writer out;
     float *room; /* a row for each thread */
     char *rows;  /* some rows made */
@@ -52,6 +54,12 @@ static void declare(struct convert *c, size_t i)
     st_write_declare(&c->out, name, ST_U8, t->rank, shape);
 }
 
+static void tell(struct convert *c, size_t bytes)
+{
+    c->read += (int64_t)bytes;
+    if (c->watch->tell) c->watch->tell(c->watch->context, c->read, c->all);
+}
+
 static enum gdn_status write_made(struct convert *c, size_t i, struct gdn_error *err)
 {
     const struct weight *weight = c->weight[i];
@@ -61,9 +69,10 @@ static enum gdn_status write_made(struct convert *c, size_t i, struct gdn_error 
     for (int64_t at = 0; at < rows; at += some) {
         const int64_t end = at + some < rows ? at + some : rows;
         TRY(weight_make_rows(weight, to, at, end, c->pool, c->room, c->rows, err));
+        const size_t bytes = (size_t)((end - at) * K) * dtype_size(t->dtype);
         st_write_data(&c->out, i, c->rows, (size_t)((end - at) * quant_row_bytes(to, K)));
-        file_map_forget(&weight->origin[0]->file->map, tensor_at(t, at * K),
-                        (size_t)((end - at) * K) * dtype_size(t->dtype));
+        file_map_forget(&weight->origin[0]->file->map, tensor_at(t, at * K), bytes);
+        tell(c, bytes);
     }
     return GDN_OK;
 }
@@ -73,7 +82,10 @@ static enum gdn_status write_all(struct convert *c, struct gdn_error *err)
     const struct shards *s = &c->w->shards;
     st_write_metadata(&c->out, "format", "gdn");
     st_write_metadata(&c->out, "quant", dtype_name(c->dtype));
-    for (size_t i = 0; i < s->count; i++) declare(c, i);
+    for (size_t i = 0; i < s->count; i++) {
+        declare(c, i);
+        c->all += (int64_t)s->tensors[i].entry->bytes;
+    }
     TRY(st_write_header(&c->out, err));
     for (size_t i = 0; i < s->count; i++) {
         const struct st_entry *e = s->tensors[i].entry;
@@ -82,6 +94,7 @@ static enum gdn_status write_all(struct convert *c, struct gdn_error *err)
         } else {
             st_write_data(&c->out, i, e->data, e->bytes);
             file_map_forget(&s->tensors[i].file->map, e->data, e->bytes);
+            tell(c, e->bytes);
         }
     }
     return st_write_commit(&c->out, err);
@@ -109,9 +122,10 @@ static bool take_room(struct convert *c)
 }
 
 enum gdn_status weights_convert(const struct weights *w, enum dtype dtype, struct pool *pool,
-                                const char *path, struct gdn_error *err)
+                                const char *path, const struct weights_watch *watch,
+                                struct gdn_error *err)
 {
-    struct convert c = {.w = w, .dtype = dtype, .pool = pool};
+    struct convert c = {.w = w, .dtype = dtype, .pool = pool, .watch = watch};
     TRY(weights_quantisable(w, dtype, err));
     enum gdn_status status = GDN_OK;
     if (!take_room(&c)) status = error_set(err, GDN_ERR_MEMORY, "no memory to convert with");

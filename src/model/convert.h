@@ -8,6 +8,7 @@
  * weights_quantise would make them, under NAME.q8 or NAME.q4 (weights_find); all others as they
  * are. A few rows at a time: memory holds neither model. */
 enum gdn_status weights_convert(const struct weights *weights, enum dtype dtype, struct pool *pool,
-                                const char *path, struct gdn_error *err);
+                                const char *path, const struct weights_watch *watch,
+                                struct gdn_error *err);
 
 #endif

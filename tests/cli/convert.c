@@ -23,6 +23,16 @@ static void answers_the_same(void **state)
     }
 }
 
+#define MODELS GDN_SOURCE_DIR "/models"
+
+static void by_name(void **state)
+{
+    (void)state;
+    went_well(gdn("convert", "demo", "out", "--quant", "q8", "--models", MODELS));
+    went_well(gdn("info", "out"));
+    drop_folder("out");
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -30,6 +40,8 @@ static void refusals(void **state)
     refused(2, gdn("convert", DEMO, "out", "--quant", "q5"), "need one of q8|q4");
     refused(2, gdn("convert", DEMO), "need: gdn convert MODEL OUT");
     refused(3, gdn("convert", "/no/such/model", "out", "--quant", "q8"), "/no/such/model");
+    refused(3, gdn("convert", "dmeo", "out", "--quant", "q8", "--models", MODELS),
+            "did you mean demo");
     refused(6, gdn("convert", DEMO, "/no/such/folder/out", "--quant", "q8"), "/no/such/folder/out");
     assert_int_equal(access("out", F_OK), -1);
     assert_int_equal(count_files(".gdn-tmp"), 0);
@@ -39,6 +51,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_the_same),
+        cmocka_unit_test(by_name),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_work, drop_work);

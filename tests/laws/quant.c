@@ -122,8 +122,22 @@ static void comes_back(const struct play *play, const char *folder)
     remove_folder(to);
 }
 
+struct progress {
+    int64_t done, all;
+    int told;
+};
+
+static void tell(void *context, int64_t done, int64_t all)
+{
+    struct progress *p = context;
+    assert_true(done >= p->done && done <= all && (p->told == 0 || all == p->all));
+    *p = (struct progress){done, all, p->told + 1};
+}
+
 static void stored_of(const char *model, enum gdn_quant quant)
 {
+    struct progress progress = {0};
+    struct gdn_options options = gdn_options_default();
     char base[] = "/tmp/gdn-quant-XXXXXX", from[600], to[600];
     struct gdn_error err = {0};
     struct play made, stored;
@@ -131,7 +145,12 @@ static void stored_of(const char *model, enum gdn_quant quant)
     assert_non_null(mkdtemp(base));
     snprintf(from, sizeof from, "%s/tests/golden/%s", GDN_SOURCE_DIR, model);
     snprintf(to, sizeof to, "%s/made", base);
-    if (gdn_model_convert(from, to, quant, 2, &err) != GDN_OK) fail_msg("%s", err.text);
+    options.quant = quant;
+    options.threads = 2;
+    options.progress = tell;
+    options.progress_context = &progress;
+    if (gdn_model_convert(from, to, &options, &err) != GDN_OK) fail_msg("%s", err.text);
+    assert_true(progress.told > 3 && progress.done == progress.all);
     play_open(&made, model, &(struct play_options){.quant = quant});
     play_open(&stored, to, &(struct play_options){0});
     struct gdn_model_info info;

@@ -108,7 +108,8 @@ static void convert(struct forge *f, struct shards *made, char *folder)
     forge_accepted(f, &w);
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    if (weights_convert(&w, DTYPE_Q8, NULL, path, &err) != GDN_OK) fail_msg("%s", err.text);
+    if (weights_convert(&w, DTYPE_Q8, NULL, path, &(struct weights_watch){0}, &err) != GDN_OK)
+        fail_msg("%s", err.text);
     weights_close(&w);
     if (shards_open(made, folder, &err) != GDN_OK) fail_msg("%s", err.text);
     f->count = 0;
