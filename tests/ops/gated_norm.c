@@ -10,7 +10,8 @@ static void build(struct trial *t, const struct shape *s)
     a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
     a->z = IN(t, .name = "z", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
     a->w = IN(t, .name = "w", DIM(s->D), .fill = FILL_STEADY);
-    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D),
+               .window = true);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)

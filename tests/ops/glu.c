@@ -8,7 +8,8 @@ static void build(struct trial *t, const struct shape *s)
     a->act = s->option ? ACT_SIGMOID : ACT_SILU;
     a->a = IN(t, .name = "a", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
     a->b = IN(t, .name = "b", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
-    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D),
+               .window = true);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)

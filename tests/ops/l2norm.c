@@ -9,7 +9,8 @@ static void build(struct trial *t, const struct shape *s)
     a->eps = 1e-6;
     a->scale = s->option ? 0.125 : 1;
     a->x = IN(t, .name = "x", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
-    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D), .window = true);
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->Hk, s->D),
+               .window = true);
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)
