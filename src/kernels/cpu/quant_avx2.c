@@ -35,12 +35,15 @@ static inline float sum8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* to[8] = eight f16 from b on, those behind the last as 0, times eight floats. */
-static inline __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, const float *x)
+/* Eight f16 from b on, those behind the last as 0, times eight floats. */
+VF_INLINE __m256 scales8(const uint8_t *f16, int64_t b, int64_t blocks, const float *x)
 {
-    uint8_t room[16] = {0};
+    uint8_t room[16];
     const uint8_t *at = f16 + 2 * b;
-    if (blocks - b < 8) at = memcpy(room, at, (size_t)(blocks - b) * 2);
+    if (blocks - b < 8) {
+        memset(room, 0, sizeof room);
+        at = memcpy(room, at, (size_t)(blocks - b) * 2);
+    }
     return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)), _mm256_loadu_ps(x + b));
 }
 
@@ -51,40 +54,53 @@ VF_INLINE void ask(const uint8_t *at)
     _mm_prefetch((const char *)at + QUANT_AHEAD, _MM_HINT_T1);
 }
 
-static float row_q8(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
+/* Eight blocks, of which `left` are there: a constant where all are. Two chains of sums. */
+VF_INLINE void group_q8(__m256 sum[2], const struct quant_row *w, int64_t b, int64_t left,
+                        const struct quant_x *x)
 {
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t b = 0; b < blocks; b += 8) {
-        float scale[8];
-        ask(w->scale + 2 * b);
-        _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
-        for (int64_t i = b; i < b + 8 && i < blocks; i++) {
-            ask(w->code + 32 * i);
-            const __m256i dot = dot_q8(w->code + 32 * i, x->code + 32 * i);
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcast_ss(&scale[i - b]), sum);
-        }
+    float scale[8];
+    ask(w->scale + 2 * b);
+    _mm256_storeu_ps(scale, scales8(w->scale, b, b + left, x->scale));
+    VF_UNROLL for (int i = 0; i < 8; i++) {
+        if (i >= left) continue;
+        if (i % 2 == 0) ask(w->code + 32 * (b + i));
+        const __m256i dot = dot_q8(w->code + 32 * (b + i), x->code + 32 * (b + i));
+        sum[i % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcast_ss(&scale[i]),
+                                     sum[i % 2]);
     }
-    return sum8(sum);
 }
 
-static float row_q4(const struct quant_row *w, int64_t blocks, const struct quant_x *x)
+VF_INLINE void group_q4(__m256 sum[2], const struct quant_row *w, int64_t b, int64_t left,
+                        const struct quant_x *x)
 {
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t b = 0; b < blocks; b += 8) {
-        float scale[8];
-        ask(w->scale + 2 * b);
-        _mm256_storeu_ps(scale, scales8(w->scale, b, blocks, x->scale));
-        sum = _mm256_add_ps(sum, scales8(w->minimum, b, blocks, x->sum));
-        for (int64_t i = b; i < b + 8 && i < blocks; i += 2) {
-            const int8_t *codes = x->code + i / 4 * 128 + i % 4 * 16;
-            ask(w->code + 16 * i);
-            const __m256i dot = dot_q4(w->code + 16 * i, i + 1 < blocks, codes);
-            const __m256 two = _mm256_set_m128(_mm_broadcast_ss(&scale[i - b + 1]),
-                                               _mm_broadcast_ss(&scale[i - b]));
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), two, sum);
-        }
+    ask(w->scale + 2 * b);
+    ask(w->minimum + 2 * b);
+    const __m256 scale = scales8(w->scale, b, b + left, x->scale);
+    sum[1] = _mm256_add_ps(sum[1], scales8(w->minimum, b, b + left, x->sum));
+    VF_UNROLL for (int i = 0; i < 8; i += 2) {
+        if (i >= left) continue;
+        if (i % 4 == 0) ask(w->code + 16 * (b + i));
+        const int8_t *codes = x->code + (b + i) / 4 * 128 + (b + i) % 4 * 16;
+        const __m256i dot = dot_q4(w->code + 16 * (b + i), i + 1 < left, codes);
+        const __m256i spread = _mm256_setr_epi32(i, i, i, i, i + 1, i + 1, i + 1, i + 1);
+        sum[i / 2 % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
+                                         _mm256_permutevar8x32_ps(scale, spread), sum[i / 2 % 2]);
     }
-    return sum8(sum);
+}
+
+VF_INLINE float row_dot(const struct quant_row *w, const enum dtype dtype, int64_t blocks,
+                        const struct quant_x *x)
+{
+    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    int64_t b = 0;
+    if (dtype == DTYPE_Q8) {
+        for (; b + 8 <= blocks; b += 8) group_q8(sum, w, b, 8, x);
+        if (b < blocks) group_q8(sum, w, b, blocks - b, x);
+    } else {
+        for (; b + 8 <= blocks; b += 8) group_q4(sum, w, b, 8, x);
+        if (b < blocks) group_q4(sum, w, b, blocks - b, x);
+    }
+    return sum8(_mm256_add_ps(sum[0], sum[1]));
 }
 
 void quant_dot_avx2(float *y, const void *const *row, int rows, enum dtype dtype,
@@ -92,6 +108,7 @@ void quant_dot_avx2(float *y, const void *const *row, int rows, enum dtype dtype
 {
     for (int r = 0; r < rows; r++) {
         const struct quant_row w = quant_row_at(row[r], dtype, blocks * QUANT_BLOCK);
-        y[r] = dtype == DTYPE_Q8 ? row_q8(&w, blocks, x) : row_q4(&w, blocks, x);
+        y[r] = dtype == DTYPE_Q8 ? row_dot(&w, DTYPE_Q8, blocks, x)
+                                 : row_dot(&w, DTYPE_Q4, blocks, x);
     }
 }
