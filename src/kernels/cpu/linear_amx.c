@@ -90,6 +90,23 @@ TILE_INLINE void dp_square(const char *w, const char *x, size_t tile, int64_t st
     }
 }
 
+/* The same with W where it lies, which so comes to the panel for those that follow. */
+TILE_INLINE void dp_first(const struct tiles_of_w *lies, char *w, const char *x, size_t tile,
+                          int64_t steps, struct errand *e)
+{
+    for (int64_t s = 0; s < steps; s++, x += TILE_SIZE, w += BAND * TILE_SIZE) {
+        const char *a = lies[0].at + (size_t)s * lies[0].step;
+        const char *b = lies[1].at + (size_t)s * lies[1].step;
+        tile_load(4, x, TILE_BYTES), tile_load(6, a, lies[0].stride), tile_dp(0, 6, 4);
+        errand_on(&e[0]);
+        tile_load(7, b, lies[1].stride), tile_dp(1, 7, 4);
+        tile_store(6, w, TILE_BYTES);
+        errand_on(&e[1]);
+        tile_load(5, x + tile, TILE_BYTES), tile_dp(2, 6, 5), tile_dp(3, 7, 5);
+        tile_store(7, w + TILE_SIZE, TILE_BYTES);
+    }
+}
+
 /* C tile 0 = W x over all steps, a group of W and one tile of x; the group that comes next is asked for
  * as it lies in memory, `lines` at a step. */
 TILE_INLINE void dp_stream(const struct tiles_of_w *w, const char *x, int64_t steps,
@@ -202,12 +219,26 @@ static void leave_band(const struct tiled *d, int64_t t, const char *sums, int64
               columns - g * TILE_ROWS);
 }
 
+/* Where the groups of a band lie, from step `first` on, if tiles can read them there. */
+static bool band_in_place(const struct tiled *d, int64_t n, int64_t columns, int64_t first,
+                          struct tiles_of_w *lies)
+{
+    for (int64_t g = 0; g < BAND; g++) {
+        if (!tiles_in_place(&lies[g], d->p->w, n + g * TILE_ROWS, columns - g * TILE_ROWS))
+            return false;
+        lies[g].at += (size_t)first * lies[g].step;
+    }
+    return true;
+}
+
 /* One band, steps first.. of K, all tiles of x. Sums: [tile][BAND][TILE_SIZE]. */
 static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t first, int64_t steps,
                      char *panel, char *sums, struct errand *errand)
 {
     const size_t square = BAND * BAND * TILE_SIZE;
-    for (int64_t g = 0; g < BAND; g++) {
+    struct tiles_of_w lies[BAND] = {0};
+    const bool in_place = band_in_place(d, n, columns, first, lies);
+    for (int64_t g = 0; !in_place && g < BAND; g++) {
         const int64_t left = columns - g * TILE_ROWS;
         panel_tiles(panel + g * TILE_SIZE, BAND * TILE_SIZE, d->p->w, n + g * TILE_ROWS,
                     left < 0 ? 0 : left < TILE_ROWS ? left : TILE_ROWS, first, steps);
@@ -218,7 +249,10 @@ static void run_part(const struct tiled *d, int64_t n, int64_t columns, int64_t 
             sums_zero();
         else
             sums_load(own);
-        dp_square(panel, d->x + (size_t)t * d->tile + first * TILE_SIZE, d->tile, steps, errand);
+        if (in_place && t == 0)
+            dp_first(lies, panel, d->x + first * TILE_SIZE, d->tile, steps, errand);
+        else
+            dp_square(panel, d->x + (size_t)t * d->tile + first * TILE_SIZE, d->tile, steps, errand);
         sums_store(own);
         if (first + steps < d->steps) continue;
         leave_band(d, t, sums, n, columns);
