@@ -43,6 +43,7 @@ static const struct work works[] = {
     {"prompt, D 128", 2048, 0, 16, 8, 128, 128, DTYPE_BF16, 1, 1, .latent = false},
     {"prompt, D 64", 2048, 0, 16, 16, 64, 64, DTYPE_BF16, 1, 1, .latent = false},
     {"prompt, latent", 512, 0, 32, 1, 576, 512, DTYPE_BF16, 1, 1, .latent = true},
+    {"token, past in L2", 1, 448, 8, 2, 256, 256, DTYPE_BF16, 1, 1, .latent = false},
     {TOKEN(4096, DTYPE_BF16, 1)},
     {TOKEN(4096, DTYPE_BF16, 2)},
     {TOKEN(4096, DTYPE_F32, 1)},

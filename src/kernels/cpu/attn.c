@@ -14,15 +14,20 @@
 /* Partial sums of spans that several threads share; beyond, a block stays with one thread. */
 enum { PARTIAL_BYTES = 8 << 20 };
 
+/* Columns of blocks that may walk side by side, and how many: what they read lies side by side too. */
+enum { FEW = 16, MOST_TOGETHER = 8 };
+
 struct job {
     const struct attn_args *a;
     const struct attn_form *form;
     int group, columns;    /* queries of a key head; columns of the largest block, padded */
-    int64_t items, spans;  /* blocks at most; spans of the longest past */
+    int together;          /* key heads whose blocks walk side by side: one of them, or all */
+    int64_t items, spans;  /* blocks at most, `together` as one; spans of the longest past */
+    int64_t cost, shares;  /* where spans are shared: pages that are met, and among how many */
     int64_t acc_step;
     size_t sums_bytes, form_bytes;
-    char *work;    /* [threads]: two sums, then the form's */
-    char *partial; /* [items][spans] sums; NULL: a thread walks all spans of its blocks */
+    char *work;    /* [threads][together]: two sums, then the form's */
+    char *partial; /* [items][together][spans] sums; NULL: a thread walks all spans of its blocks */
 };
 
 /* ---- rows into pages ---------------------------------------------------------------------------- */
@@ -92,16 +97,16 @@ static int64_t pieces_of(const struct job *job, int b)
     return ((n < PAGE ? n : PAGE) * job->group + most - 1) / most;
 }
 
-/* Block i of the call; false: it has no columns. The pages of a sequence are taken from both ends
- * in turn, so that equal shares of a prompt are equal work. */
+/* The first block of item i of the call; false: it has no columns. The pages of a sequence are taken
+ * from both ends in turn, so that equal shares of a prompt are equal work. */
 static bool find_item(const struct job *job, int64_t i, struct item *item)
 {
     const struct attn_args *a = job->a;
     const struct rows *rows = a->rows;
-    const int64_t Hkv = a->k->dim[1];
+    const int64_t parties = a->k->dim[1] / job->together;
     int b = 0;
-    for (int64_t here; i >= (here = pages_of(rows, b) * Hkv * pieces_of(job, b)); b++) i -= here;
-    const int64_t pieces = pieces_of(job, b), piece = i % pieces, n = i / pieces / Hkv;
+    for (int64_t here; i >= (here = pages_of(rows, b) * parties * pieces_of(job, b)); b++) i -= here;
+    const int64_t pieces = pieces_of(job, b), piece = i % pieces, n = i / pieces / parties;
     const int64_t pages = pages_of(rows, b), turn = n % 2 ? pages - 1 - n / 2 : n / 2;
     const int64_t begin = rows->pos[b], end = begin + rows->start[b + 1] - rows->start[b];
     item->b = b;
@@ -111,17 +116,16 @@ static bool find_item(const struct job *job, int64_t i, struct item *item)
     const int64_t most = job->form->columns;
     const int64_t first = piece * most, left = (to - from) * job->group - first;
     item->block = (struct attn_block){
-        .args = a, .row = rows->start[b] + from - begin, .h = i / pieces % Hkv, .first = first,
-        .columns = (int)(left < most ? left : most), .group = job->group,
+        .args = a, .row = rows->start[b] + from - begin, .h = i / pieces % parties * job->together,
+        .first = first, .columns = (int)(left < most ? left : most), .group = job->group,
         .place = (int)(from % PAGE), .acc_step = job->acc_step};
     return left > 0;
 }
 
-static struct attn_page find_page(const struct item *item, int64_t page)
+static struct attn_page find_page(const struct item *item, int64_t h, int64_t page)
 {
     const struct attn_args *a = item->block.args;
     const struct kv_pages *p = a->pages;
-    const int64_t h = item->block.h;
     struct attn_page at = {.number = page, .last = page == item->page};
     at.ends = at.last || (page + 1) % ATTN_SPAN_PAGES == 0;
     at.keys = at.last ? attn_seen(&item->block, item->block.columns - 1) : PAGE;
@@ -144,72 +148,176 @@ static struct attn_page find_page(const struct item *item, int64_t page)
 
 /* ---- spans -------------------------------------------------------------------------------------- */
 
+/* Blocks of some heads side by side on their way over spans: head `head` .. of the item's. */
+struct walk {
+    struct item item;
+    int head, heads;
+    int64_t end; /* pages from there on are not this walk's, and not called */
+    char *work;  /* of the form, [heads] */
+    size_t step; /* bytes from one head's to the next */
+};
+
+static struct attn_block block_of(const struct walk *w, int i)
+{
+    struct attn_block block = w->item.block;
+    block.h += w->head + i;
+    block.work = w->work + (size_t)i * w->step;
+    return block;
+}
+
 static struct attn_sums sums_at(const struct job *job, char *memory)
 {
     float *top = (float *)memory, *weight = top + job->columns;
     return (struct attn_sums){top, weight, weight + job->columns};
 }
 
-static void fold_span(const struct job *job, const struct item *item, int64_t span,
-                      const struct attn_sums *sums)
+static void enter(const struct job *job, const struct walk *w)
 {
-    const int columns = attn_columns(item->block.columns);
-    for (int c = 0; c < columns; c++) sums->top[c] = -INFINITY, sums->weight[c] = 0.0f;
-    memset(sums->acc, 0, (size_t)columns * (size_t)job->acc_step * sizeof *sums->acc);
-    const int ahead = item->block.columns <= 16 ? job->form->ahead : 1;
-    int64_t n = span * ATTN_SPAN_PAGES;
-    struct attn_page page;
-    do {
-        page = find_page(item, n++);
-        if (page.number + ahead <= item->page) {
-            const struct attn_page next = find_page(item, page.number + ahead);
-            page.next_k = next.k, page.next_v = next.v;
+    for (int i = 0; i < w->heads; i++) {
+        const struct attn_block block = block_of(w, i);
+        job->form->enter(&block);
+    }
+}
+
+static struct attn_errand errand_to(const char *from, int64_t rows, int64_t step, int64_t bytes)
+{
+    const int64_t run = (bytes + 63) / 64;
+    return (struct attn_errand){from, rows * run, run, run, step - run * 64};
+}
+
+/* What head i of the walk calls of page `number`: as many rows as any other of its heads, each as wide
+ * as all of them, so that memory is read as it lies. */
+static void call_page(const struct walk *w, int i, int64_t number, struct attn_page *page)
+{
+    const struct attn_args *a = w->item.block.args;
+    if (number >= w->end) return;
+    const struct attn_page next = find_page(&w->item, w->item.block.h + w->head, number);
+    const int64_t first = PAGE * i / w->heads, rows = PAGE * (i + 1) / w->heads - first;
+    page->next_k = errand_to(next.k + first * next.k_step, rows, next.k_step,
+                             w->heads * a->k->dim[2] * (int64_t)dtype_size(a->k->dtype));
+    page->next_v = errand_to(next.v + first * next.v_step, rows, next.v_step,
+                             w->heads * a->v->dim[2] * (int64_t)dtype_size(a->v->dtype));
+}
+
+/* What a walk would have called before its first page, at once. */
+static void call_first(const struct job *job, const struct walk *w, int64_t number)
+{
+    for (int64_t n = number; n < number + job->form->ahead; n++)
+        for (int i = 0; i < w->heads; i++) {
+            struct attn_page page = {0};
+            call_page(w, i, n, &page);
+            attn_call(&page.next_k, page.next_k.lines);
+            attn_call(&page.next_v, page.next_v.lines);
         }
-        job->form->fold(&item->block, sums, &page);
-    } while (!page.ends);
+}
+
+/* memory: sums of each head, `step` bytes apart. */
+static void fold_span(const struct job *job, const struct walk *w, int64_t span, char *memory,
+                      size_t step)
+{
+    const int columns = attn_columns(w->item.block.columns);
+    const int ahead = w->item.block.columns <= 16 ? job->form->ahead : 1;
+    for (int i = 0; i < w->heads; i++) {
+        const struct attn_sums sums = sums_at(job, memory + (size_t)i * step);
+        for (int c = 0; c < columns; c++) sums.top[c] = -INFINITY, sums.weight[c] = 0.0f;
+        memset(sums.acc, 0, (size_t)columns * (size_t)job->acc_step * sizeof *sums.acc);
+    }
+    int64_t n = span * ATTN_SPAN_PAGES;
+    bool ends = false;
+    for (; !ends; n++)
+        for (int i = 0; i < w->heads; i++) {
+            const struct attn_block block = block_of(w, i);
+            const struct attn_sums sums = sums_at(job, memory + (size_t)i * step);
+            struct attn_page page = find_page(&w->item, block.h, n);
+            call_page(w, i, n + ahead, &page);
+            job->form->fold(&block, &sums, &page);
+            ends = page.ends;
+        }
 }
 
 static int64_t spans_of(const struct item *item) { return item->page * PAGE / ATTN_SPAN + 1; }
 
-/* Blocks with all their spans. */
+/* All blocks of an item, all spans: two sums and the form's memory for each of them. */
 static void run_blocks(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct job *job = context;
-    char *work = job->work + (size_t)thread * (2 * job->sums_bytes + job->form_bytes);
-    const struct attn_sums total = sums_at(job, work);
-    const struct attn_sums part = sums_at(job, work + job->sums_bytes);
+    const size_t each = 2 * job->sums_bytes + job->form_bytes;
+    char *total = job->work + (size_t)(thread * job->together) * each;
+    char *part = total + job->sums_bytes;
     for (int64_t i = begin; i < end; i++) {
-        struct item item;
-        if (!find_item(job, i, &item)) continue;
-        item.block.work = work + 2 * job->sums_bytes;
-        job->form->enter(&item.block);
-        fold_span(job, &item, 0, &total);
-        for (int64_t span = 1; span < spans_of(&item); span++) {
-            fold_span(job, &item, span, &part);
-            job->form->merge(&item.block, &total, &part);
+        struct walk w = {.heads = job->together, .work = part + job->sums_bytes, .step = each};
+        if (!find_item(job, i, &w.item)) continue;
+        w.end = w.item.page + 1;
+        if (job->together > 1) call_first(job, &w, 0);
+        enter(job, &w);
+        fold_span(job, &w, 0, total, each);
+        for (int64_t span = 1; span < spans_of(&w.item); span++) {
+            fold_span(job, &w, span, part, each);
+            for (int h = 0; h < w.heads; h++) {
+                const struct attn_block block = block_of(&w, h);
+                const struct attn_sums into = sums_at(job, total + (size_t)h * each);
+                const struct attn_sums from = sums_at(job, part + (size_t)h * each);
+                job->form->merge(&block, &into, &from);
+            }
         }
-        job->form->leave(&item.block, &total);
+        for (int h = 0; h < w.heads; h++) {
+            const struct attn_block block = block_of(&w, h);
+            const struct attn_sums sums = sums_at(job, total + (size_t)h * each);
+            job->form->leave(&block, &sums);
+        }
     }
 }
 
-static struct attn_sums partial_of(const struct job *job, int64_t item, int64_t span)
+static char *partial_of(const struct job *job, int64_t item, int head, int64_t span)
 {
-    return sums_at(job, job->partial + (size_t)(item * job->spans + span) * job->sums_bytes);
+    return job->partial +
+           (size_t)((item * job->together + head) * job->spans + span) * job->sums_bytes;
 }
 
-/* Single spans of blocks, each into memory of its own .. */
+static int64_t pages_in(const struct item *item, int64_t span)
+{
+    const int64_t left = item->page + 1 - span * ATTN_SPAN_PAGES;
+    return left < ATTN_SPAN_PAGES ? left : ATTN_SPAN_PAGES;
+}
+
+/* The heads of a span of which share `share` has the middle, `done` pages behind the first one of the
+ * call: w->head, w->heads. Returns the pages behind the span. */
+static int64_t find_heads(const struct job *job, struct walk *w, int64_t span, int64_t done,
+                          int64_t share)
+{
+    const int64_t pages = pages_in(&w->item, span);
+    w->heads = 0;
+    for (int h = 0; h < job->together; h++, done += pages)
+        if ((2 * done + pages) * job->shares / (2 * job->cost) == share && w->heads++ == 0)
+            w->head = h;
+    return done;
+}
+
+/* Single spans of blocks, each into memory of its own, shared out by pages .. */
 static void run_spans(void *context, int64_t begin, int64_t end, int thread)
 {
     const struct job *job = context;
-    for (int64_t i = begin; i < end; i++) {
-        struct item item;
-        const int64_t span = i % job->spans;
-        if (!find_item(job, i / job->spans, &item) || span >= spans_of(&item)) continue;
-        const struct attn_sums part = partial_of(job, i / job->spans, span);
-        item.block.work = job->work + (size_t)thread * job->form_bytes;
-        job->form->enter(&item.block);
-        fold_span(job, &item, span, &part);
-    }
+    char *work = job->work + (size_t)(thread * job->together) * job->form_bytes;
+    for (int64_t share = begin; share < end; share++)
+        for (int64_t i = 0, done = 0; i < job->items; i++) {
+            struct walk w = {.work = work, .step = job->form_bytes};
+            if (!find_item(job, i, &w.item)) continue;
+            for (int64_t span = 0; span < spans_of(&w.item); span++) {
+                struct walk next = w;
+                const bool first = w.heads == 0;
+                done = find_heads(job, &w, span, done, share);
+                if (w.heads == 0) continue;
+                w.end = w.item.page + 1;
+                if (span + 1 < spans_of(&w.item)) {
+                    find_heads(job, &next, span + 1, done, share);
+                    if (next.heads == 0) w.end = (span + 1) * ATTN_SPAN_PAGES;
+                }
+                if (first && job->together > 1) call_first(job, &w, span * ATTN_SPAN_PAGES);
+                enter(job, &w);
+                fold_span(job, &w, span, partial_of(job, i, w.head, span),
+                          (size_t)job->spans * job->sums_bytes);
+            }
+        }
 }
 
 /* .. and their meeting, in order. */
@@ -218,14 +326,16 @@ static void meet_spans(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        struct item item;
-        if (!find_item(job, i, &item)) continue;
-        const struct attn_sums total = partial_of(job, i, 0);
-        for (int64_t span = 1; span < spans_of(&item); span++) {
-            const struct attn_sums part = partial_of(job, i, span);
-            job->form->merge(&item.block, &total, &part);
+        struct walk w = {.head = (int)(i % job->together)};
+        const int64_t item = i / job->together;
+        if (!find_item(job, item, &w.item)) continue;
+        const struct attn_block block = block_of(&w, 0);
+        const struct attn_sums total = sums_at(job, partial_of(job, item, w.head, 0));
+        for (int64_t span = 1; span < spans_of(&w.item); span++) {
+            const struct attn_sums part = sums_at(job, partial_of(job, item, w.head, span));
+            job->form->merge(&block, &total, &part);
         }
-        job->form->leave(&item.block, &total);
+        job->form->leave(&block, &total);
     }
 }
 
@@ -241,14 +351,29 @@ static void measure(struct job *job)
         const int64_t wide = (n < PAGE ? n : PAGE) * job->group, end = rows->pos[b] + n;
         if (wide > most) most = wide;
         if (end > furthest) furthest = end;
-        job->items += pages * job->a->k->dim[1] * pieces_of(job, b);
     }
+    job->together = 1;
+    if (most <= FEW && job->form->beside && job->a->k->dim[1] <= MOST_TOGETHER)
+        job->together = (int)job->a->k->dim[1];
+    for (int b = 0; b < rows->B; b++)
+        job->items += pages_of(rows, b) * pieces_of(job, b) * (job->a->k->dim[1] / job->together);
     job->columns = attn_columns((int)(most < job->form->columns ? most : job->form->columns));
     job->spans = (furthest + ATTN_SPAN - 1) / ATTN_SPAN;
     /* An odd number of cache lines: rows of acc do not meet in the same sets. */
     job->acc_step = attn_wide(job->a->v->dim[2]) + 16;
     job->sums_bytes = sizeof(float) * (size_t)job->columns * (size_t)(job->acc_step + 2);
     job->form_bytes = (job->form->bytes(job->a, job->columns) + 63) / 64 * 64;
+}
+
+/* Pages that all blocks meet. */
+static int64_t cost_of(const struct job *job)
+{
+    int64_t cost = 0;
+    for (int64_t i = 0; i < job->items; i++) {
+        struct item item;
+        if (find_item(job, i, &item)) cost += job->together * (item.page + 1);
+    }
+    return cost;
 }
 
 static void attend(struct device *device, struct arena *scratch, const struct attn_args *a,
@@ -261,17 +386,24 @@ static void attend(struct device *device, struct arena *scratch, const struct at
         GDN_CHECK(rows->pos[b] == 0, "dense attention starts at position 0");
     struct job job = {.a = a, .form = form, .group = (int)(a->q->dim[1] / a->k->dim[1])};
     measure(&job);
-    const int64_t threads = pool_threads(device->pool), parts = job.items * job.spans;
-    const bool split = job.items < threads && job.spans > 1 &&
-                       parts <= (int64_t)(PARTIAL_BYTES / job.sums_bytes);
+    const int64_t threads = pool_threads(device->pool);
+    const int64_t parts = job.items * job.together * job.spans;
+    const bool split = threads > 1 && job.items < (job.together > 1 ? 4 : 1) * threads &&
+                       job.spans > 1 && parts <= (int64_t)(PARTIAL_BYTES / job.sums_bytes);
     const size_t each = job.form_bytes + (split ? 0 : 2 * job.sums_bytes);
-    job.work = arena_take(scratch, (size_t)threads * each);
+    job.shares = threads;
+    job.cost = split ? cost_of(&job) : 0;
+    job.work = arena_take(scratch, (size_t)(threads * job.together) * each);
     if (split) job.partial = arena_take(scratch, (size_t)parts * job.sums_bytes);
     if (!job.work || (split && !job.partial)) return;
     const int64_t row = a->k->dim[1] * (a->k->dim[2] + a->v->dim[2]);
     pool_run(device->pool, rows->T, cpu_grain(row), write_rows, &job);
-    pool_run(device->pool, split ? parts : job.items, 1, split ? run_spans : run_blocks, &job);
-    if (split) pool_run(device->pool, job.items, 1, meet_spans, &job);
+    if (!split) {
+        pool_run(device->pool, job.items, 1, run_blocks, &job);
+        return;
+    }
+    pool_run(device->pool, threads, 1, run_spans, &job);
+    pool_run(device->pool, job.items * job.together, 1, meet_spans, &job);
 }
 
 void cpu_attn_forward(struct device *device, struct arena *scratch, const void *args)

@@ -18,22 +18,33 @@
 
 enum { ATTN_SPAN_PAGES = 8, ATTN_SPAN = ATTN_SPAN_PAGES * PAGE };
 
+/* Memory to come, called line by line while other is at work: pieces of `run` lines, `jump` bytes from
+ * the end of one to the next. */
+struct attn_errand {
+    const char *at;
+    int64_t lines; /* that are left; 0: none */
+    int64_t run, left;
+    int64_t jump;
+};
+
 struct attn_page {
     const char *k, *v;       /* of the page's first position */
     int64_t k_step, v_step;  /* bytes from one position to the next */
-    const char *next_k, *next_v; /* of a page to come: to be called in time; NULL: none */
+    struct attn_errand next_k, next_v; /* to rows of a page to come */
     int64_t number;          /* of the sequence's pages */
     bool ends;               /* no page of its span follows for this block */
     int keys;                /* positions to read: 64, or what the block's last token sees */
     bool last;               /* of the block's: its tokens see as many keys as attn_seen says */
 };
 
-/* Calls rows of the page to come into L2. */
-static inline void attn_call(const char *next, int64_t step, int64_t bytes, int row, int rows)
+/* Calls so many lines into L2. Inlined, since gcc 12 drops calls of what only prefetches. */
+static inline __attribute__((always_inline)) void attn_call(struct attn_errand *e, int64_t lines)
 {
-    if (!next) return;
-    for (const char *at = next + row * step; rows > 0; rows--, at += step)
-        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+    for (; lines > 0 && e->lines > 0; lines--, e->lines--) {
+        __builtin_prefetch(e->at, 0, 2);
+        e->at += 64;
+        if (--e->left == 0) e->at += e->jump, e->left = e->run;
+    }
 }
 
 struct attn_sums {
@@ -74,6 +85,7 @@ static inline int attn_columns(int n) { return (n + 15) / 16 * 16; }
 struct attn_form {
     int columns; /* of a block at most */
     int ahead;   /* how many pages on is the one that a block of up to 16 columns calls */
+    bool beside; /* such blocks of all key heads walk side by side */
     size_t (*bytes)(const struct attn_args *a, int columns);
     void (*enter)(const struct attn_block *b); /* brings the queries to b->work */
     void (*fold)(const struct attn_block *b, const struct attn_sums *sums,

@@ -17,7 +17,7 @@ VF_INLINE void attn_scale(float *row, float factor, int64_t n)
         vf_store(row + d, vf_mul(vf_load(row + d), vf_set1(factor)));
 }
 
-static void attn_merge(const struct attn_block *b, const struct attn_sums *into,
+static inline void attn_merge(const struct attn_block *b, const struct attn_sums *into,
                        const struct attn_sums *from)
 {
     const int64_t wide = attn_wide(b->args->v->dim[2]);
@@ -35,7 +35,7 @@ static void attn_merge(const struct attn_block *b, const struct attn_sums *into,
 }
 
 /* A sum of zeros may be -0 or 0 by where it was cut: adding 0 makes it 0. */
-static void attn_leave(const struct attn_block *b, const struct attn_sums *sums)
+static inline void attn_leave(const struct attn_block *b, const struct attn_sums *sums)
 {
     const struct tensor *o = b->args->o;
     const int64_t Dv = o->dim[2];

@@ -84,13 +84,14 @@ VF_INLINE void attn_dots(struct vf16 *sum, const float *q, const float *const *k
 static void attn_scores(const struct attn_block *b, const struct attn_page *page,
                         const struct attn_room *room, const float *k, int64_t step)
 {
+    struct attn_errand next = page->next_k;
+    const int64_t lines = next.lines / 4;
     const int64_t D = round16(b->args->q->dim[2]);
-    const int64_t bytes = D * (int64_t)dtype_size(b->args->k->dtype);
     const int keys = page->keys;
     const float *row[16];
     struct vf16 sum[16];
     for (int j = 0; j < keys; j += 16) {
-        attn_call(page->next_k, page->k_step, bytes, j, 16);
+        attn_call(&next, j + 16 < keys ? lines : next.lines);
         for (int n = 0; n < 16; n++) row[n] = k + (j + n < keys ? j + n : keys - 1) * step;
         for (int c = 0; c < b->columns; c++) {
             for (int n = 0; n < 16; n += ATTN_KEYS)
@@ -177,7 +178,8 @@ static void attn_fold(const struct attn_block *b, const struct attn_sums *sums,
     const struct attn_args *a = b->args;
     const struct attn_room room = attn_room(b);
     const int64_t D = a->q->dim[2], Dv = a->v->dim[2], wide = attn_wide(Dv);
-    const int64_t bytes = Dv * (int64_t)dtype_size(a->v->dtype);
+    struct attn_errand next = page->next_v;
+    const int64_t lines = next.lines * ATTN_VECTORS * VL / wide + 1;
     int64_t k_step, v_step, d = 0;
     const float *k = attn_widen(room.k, &k_step, page->k, page->k_step, a->k->dtype, D, 16,
                                 page->keys);
@@ -190,12 +192,11 @@ static void attn_fold(const struct attn_block *b, const struct attn_sums *sums,
         if (shrink != 1.0f) attn_scale(sums->acc + c * b->acc_step, shrink, wide);
     }
     for (; d + ATTN_VECTORS * VL <= wide; d += ATTN_VECTORS * VL) {
-        const int row = (int)(PAGE * d / wide), end = (int)(PAGE * (d + ATTN_VECTORS * VL) / wide);
-        attn_call(page->next_v, page->v_step, bytes, row, end - row);
+        attn_call(&next, lines);
         attn_strip(b, sums, room.score, v, v_step, page->last, d, ATTN_VECTORS);
     }
     for (; d < wide; d += VL) attn_strip(b, sums, room.score, v, v_step, page->last, d, 1);
 }
 
-const struct attn_form CPU_NAME(attn_form) = {128, 1, attn_bytes, attn_enter, attn_fold,
+const struct attn_form CPU_NAME(attn_form) = {128, 1, false, attn_bytes, attn_enter, attn_fold,
                                               attn_merge, attn_leave};

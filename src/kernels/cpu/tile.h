@@ -21,8 +21,9 @@ enum { TILE_ROWS = 16, TILE_BYTES = 64, TILE_SIZE = TILE_ROWS * TILE_BYTES };
 
 #ifndef GDN_TILE_EMULATED
 
-/* Palette 1, eight tiles of 16 rows of 64 bytes. Every thread, before its first tile. */
-TILE_INLINE void tile_open(void)
+/* Palette 1, eight tiles of 16 rows of 64 bytes. Every thread, before its first tile. Rows of a product
+ * are its time: where c and a have few, tiles 0, 1 and 5 are opened with so many. */
+TILE_INLINE void tile_open_few(int rows)
 {
     struct {
         uint8_t palette, start, reserved[14];
@@ -30,8 +31,11 @@ TILE_INLINE void tile_open(void)
         uint8_t rows[16];
     } config = {.palette = 1};
     for (int i = 0; i < 8; i++) config.row_bytes[i] = TILE_BYTES, config.rows[i] = TILE_ROWS;
+    config.rows[0] = config.rows[1] = config.rows[5] = (uint8_t)rows;
     __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
+
+TILE_INLINE void tile_open(void) { tile_open_few(TILE_ROWS); }
 
 /* Back to the state in which the system has no tiles to save. */
 TILE_INLINE void tile_close(void) { __asm__ volatile("tilerelease" : : : "memory"); }
@@ -69,6 +73,7 @@ static _Thread_local union {
 } tile_emulated[8];
 
 static inline void tile_open(void) { memset(tile_emulated, 0, sizeof tile_emulated); }
+static inline void tile_open_few(int rows) { (void)rows, tile_open(); } /* the other rows are 16's */
 static inline void tile_close(void) {}
 static inline void tile_zero(int t) { memset(&tile_emulated[t], 0, TILE_SIZE); }
 
