@@ -48,6 +48,14 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
     return uint4{x, y, z, w};
 }
 
+/* Bytes of y above those of x, by the numbers in the nibbles of `which`. */
+static inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t which)
+{
+    const uint64_t both = (uint64_t)y << 32 | x;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++) out |= (uint32_t)(both >> 8 * (which >> 4 * i & 7) & 255) << 8 * i;
+    return out;
+}
 static inline float __uint_as_float(uint32_t u)
 {
     float f;
@@ -96,6 +104,15 @@ template <typename T> static T __shfl_xor_sync(unsigned, T value, int step)
     memcpy(&other, slot + 8 * (emulated->lane ^ (unsigned)step), sizeof other);
     emulated_wait(true);
     return other;
+}
+
+static inline uint32_t __reduce_max_sync(unsigned lanes, uint32_t value)
+{
+    for (int step = 16; step > 0; step /= 2) {
+        const uint32_t other = __shfl_xor_sync(lanes, value, step);
+        if (other > value) value = other;
+    }
+    return value;
 }
 
 template <typename T> static T __shfl_sync(unsigned, T value, int lane)
@@ -152,6 +169,7 @@ static inline void copy_common(shared_at to, const void *from, bool there)
 {
     copy_later(to, from, there);
 }
+void copy_four(shared_at to, const void *from);
 void copies_end(void);
 void emulated_arrive(unsigned groups);
 template <int N> static inline void copies_wait(void) { emulated_arrive(N); }

@@ -19,22 +19,33 @@ static __device__ inline uint64_t rank_of(float x, int32_t i)
     return (uint64_t)key << 32 | (uint32_t)~i;
 }
 
-/* The best of n that is not taken, in every lane. */
-static __device__ int32_t take_best(const float *x, int32_t n, bool *taken)
+/* Who is left of n numbers: lane l has l, l + 32, .. and knows the best of them. */
+struct choice {
+    const float *x;
+    int32_t n;
+    bool *taken;
+    uint64_t best;
+};
+
+static __device__ inline void look(struct choice &c)
 {
-    uint64_t best = 0;
-    for (int32_t i = (int32_t)threadIdx.x; i < n; i += WARP) {
-        const uint64_t rank = taken[i] ? 0u : rank_of(x[i], i);
-        if (rank > best) best = rank;
+    c.best = 0;
+    for (int32_t i = (int32_t)threadIdx.x; i < c.n; i += WARP) {
+        const uint64_t rank = c.taken[i] ? 0u : rank_of(c.x[i], i);
+        if (rank > c.best) c.best = rank;
     }
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        const uint64_t other = __shfl_xor_sync(~0u, (unsigned long long)best, step);
-        if (other > best) best = other;
+}
+
+/* The best of all, in every lane; only the lane that had it looks again. */
+static __device__ int32_t take_best(struct choice &c)
+{
+    const uint32_t value = (uint32_t)(c.best >> 32), most = __reduce_max_sync(~0u, value);
+    const int32_t found =
+        (int32_t)~__reduce_max_sync(~0u, value == most ? (uint32_t)c.best : 0u);
+    if (found % WARP == (int32_t)threadIdx.x) {
+        c.taken[found] = true;
+        look(c);
     }
-    const int32_t found = (int32_t)~(uint32_t)best;
-    __syncwarp();
-    if (threadIdx.x == 0) taken[found] = true;
-    __syncwarp();
     return found;
 }
 
@@ -81,7 +92,10 @@ static __device__ void leave_groups(const struct route_call &a, const float *cho
         unused[g] = false;
     }
     __syncwarp();
-    for (int32_t i = 0; i < a.groups_used; i++) take_best(group, a.groups, unused);
+    struct choice c = {group, a.groups, unused, 0};
+    look(c);
+    for (int32_t i = 0; i < a.groups_used; i++) take_best(c);
+    __syncwarp();
     for (int32_t e = (int32_t)threadIdx.x; e < a.E; e += WARP) taken[e] = !unused[e / n];
     __syncwarp();
 }
@@ -90,9 +104,10 @@ static __global__ void route(struct route_call a)
 {
     let_next_start();
     wait_for_input();
-    DYNAMIC_SHARED(room); /* scores, choice, group [E]; taken, unused [E] */
+    DYNAMIC_SHARED(room); /* scores, choice, group, chosen [E]; taken, unused [E] */
     float *s = room, *choice = room + a.E, *group = room + 2 * a.E;
-    bool *taken = (bool *)(room + 3 * a.E), *unused = taken + a.E;
+    int32_t *chosen = (int32_t *)(room + 3 * a.E);
+    bool *taken = (bool *)(chosen + a.E), *unused = taken + a.E;
     const int64_t t = blockIdx.x;
     make_scores(a, t, s);
     for (int32_t e = (int32_t)threadIdx.x; e < a.E; e += WARP) {
@@ -101,16 +116,18 @@ static __global__ void route(struct route_call a)
     }
     __syncwarp();
     if (a.groups && a.groups_used < a.groups) leave_groups(a, choice, group, unused, taken);
+    struct choice c = {choice, a.E, taken, 0};
+    look(c);
     float sum = 0.0f;
     for (int32_t i = 0; i < a.best; i++) {
-        const int32_t e = take_best(choice, a.E, taken);
+        const int32_t e = take_best(c);
         sum += s[e];
-        if (threadIdx.x == 0) a.ids[t * a.best + i] = e;
+        if (threadIdx.x == 0) a.ids[t * a.best + i] = chosen[i] = e;
     }
-    if (threadIdx.x != 0) return;
+    __syncwarp();
     const float all = a.renormalise ? sum + 1e-20f : 1.0f;
-    for (int32_t i = 0; i < a.best; i++)
-        put(a.weight, t * a.weight.stride[0] + i, a.scale * s[a.ids[t * a.best + i]] / all);
+    for (int32_t i = (int32_t)threadIdx.x; i < a.best; i += WARP)
+        put(a.weight, t * a.weight.stride[0] + i, a.scale * s[chosen[i]] / all);
 }
 
 void cuda_route(struct device *device, struct arena *scratch, const void *args)
@@ -121,5 +138,5 @@ void cuda_route(struct device *device, struct arena *scratch, const void *args)
     const struct route_call call = {view_of(a->logits), view_of(a->bias), view_of(a->weight),
                                     a->ids, a->score, a->renormalise, (float)a->scale,
                                     a->groups, a->groups_used, (int32_t)a->weight->dim[1], E};
-    launch_early(device, route, dim3((unsigned)a->logits->dim[0]), WARP, (size_t)E * 14, call);
+    launch_early(device, route, dim3((unsigned)a->logits->dim[0]), WARP, (size_t)E * 18, call);
 }
