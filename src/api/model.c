@@ -84,16 +84,6 @@ static enum gdn_status open_tokenizer(struct gdn_model *m, const char *folder,
     return GDN_OK;
 }
 
-/* What a device with memory of its own has no kernels for. */
-static enum gdn_status check_device(const struct gdn_model *m, struct gdn_error *err)
-{
-    if (m->device->host) return GDN_OK;
-    if (m->options.quant || weights_quant(&m->weights) != DTYPE_COUNT)
-        return error_set(err, GDN_ERR_UNSUPPORTED, "weights: found q8 or q4 on device '%s', need "
-                         "'cpu' or 'ref' for them", m->device->name);
-    return GDN_OK;
-}
-
 static enum gdn_status open_files(struct gdn_model *m, const char *path, struct gdn_error *err)
 {
     if (!path) return error_set(err, GDN_ERR_USAGE, "path: found NULL, need a model folder");
@@ -135,7 +125,6 @@ static enum gdn_status open_model(struct gdn_model *m, const char *path,
     const char *device = m->options.device ? m->options.device : "cpu";
     m->device = device_open(device, m->options.threads, ~m->options.without, err);
     if (!m->device) return err->status;
-    TRY(check_device(m, err));
     const struct weights_watch watch = {m->options.progress, m->options.progress_context};
     if (m->options.quant)
         TRY(weights_quantise(&m->weights, m->options.quant == GDN_QUANT_Q8 ? DTYPE_Q8 : DTYPE_Q4,

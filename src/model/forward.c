@@ -130,6 +130,9 @@ static size_t block_bytes(const struct config *c, const struct device *device, i
     return device->host ? 0 : blocks * (size_t)c->Hv * 3328;
 }
 
+/* What a device beside the host makes of quantised weights at a time, when many rows meet them. */
+static size_t panel_bytes(const struct device *device) { return device->host ? 0 : 16u << 20; }
+
 /* Scratch of a kernel: a few rows and one head of a state for each thread, panels of weights, tiles
  * of the head. */
 static size_t kernel_bytes(const struct config *c, const struct device *device, int64_t T)
@@ -144,7 +147,7 @@ static size_t kernel_bytes(const struct config *c, const struct device *device, 
     const size_t threads = (size_t)pool_threads(device->pool);
     const size_t thread = 2 * head + log + 192 * width + (1u << 20);
     return threads * thread + attn_bytes(c, threads) + product_bytes(c, T, width) +
-           block_bytes(c, device, T) + (8u << 20);
+           block_bytes(c, device, T) + panel_bytes(device) + (8u << 20);
 }
 
 size_t forward_bytes(const struct config *c, const struct device *device, enum dtype compute,

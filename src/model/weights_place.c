@@ -8,9 +8,10 @@
 
 enum { PLACE = 256 };
 
+/* Of a dense tensor; strides count bytes where rows are quantised. */
 static size_t tensor_bytes(const struct tensor *t)
 {
-    return (size_t)tensor_elements(t) * dtype_size(t->dtype);
+    return (size_t)(t->dim[0] * t->stride[0]) * dtype_size(t->dtype);
 }
 
 static size_t all_bytes(const struct weights *w)

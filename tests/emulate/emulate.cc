@@ -17,6 +17,7 @@ enum state { RUNS, AT_WARP, AT_BLOCK, GONE };
 struct copy {
     char *to;
     const void *from;
+    size_t bytes;
     unsigned group;
 };
 
@@ -190,7 +191,16 @@ void copy_later(shared_at to, const void *from, bool there)
         fprintf(stderr, "emulate: a copy that is not aligned\n");
         abort();
     }
-    current->copies.push_back({to, there ? from : nullptr, current->groups});
+    current->copies.push_back({to, there ? from : nullptr, 16, current->groups});
+}
+
+void copy_four(shared_at to, const void *from)
+{
+    if (((uintptr_t)to | (uintptr_t)from) % 4 != 0) {
+        fprintf(stderr, "emulate: a copy of four that is not aligned\n");
+        abort();
+    }
+    current->copies.push_back({to, from, 4, current->groups});
 }
 
 void copies_end(void) { current->groups++; }
@@ -201,9 +211,9 @@ void emulated_arrive(unsigned groups)
     size_t n = 0;
     for (; n < all.size() && all[n].group + groups < current->groups; n++) {
         if (all[n].from)
-            memcpy(all[n].to, all[n].from, 16);
+            memcpy(all[n].to, all[n].from, all[n].bytes);
         else
-            memset(all[n].to, 0, 16);
+            memset(all[n].to, 0, all[n].bytes);
     }
     all.erase(all.begin(), all.begin() + (std::ptrdiff_t)n);
 }

@@ -28,6 +28,8 @@ static const struct play_options kinds[] = {
     {.device = "cuda", .compute = GDN_F32, .state = GDN_F32, .speculate = true},
     {.device = "cuda", .compute = GDN_BF16, .state = GDN_F32, .speculate = true},
     {.device = "cuda", .compute = GDN_BF16, .state = GDN_BF16, .speculate = true},
+    {.device = "cuda", .compute = GDN_BF16, .quant = GDN_QUANT_Q8, .speculate = true},
+    {.device = "cuda", .compute = GDN_BF16, .quant = GDN_QUANT_Q4, .speculate = true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -177,7 +179,7 @@ static void near_rows(const struct record *want, size_t from, const struct recor
 }
 
 /* The first third on one device, the second on the other, the last on the first one again. */
-static void travel(const char *model, const char *home, const char *abroad)
+static void travel(const char *model, enum gdn_quant quant, const char *home, const char *abroad)
 {
     enum { LEG = T / 3 };
     struct gdn_error err = {0};
@@ -185,7 +187,8 @@ static void travel(const char *model, const char *home, const char *abroad)
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/session.gdn", folder);
     struct play at[2];
-    const struct play_options options[2] = {{.device = home}, {.device = abroad}};
+    const struct play_options options[2] = {{.device = home, .quant = quant},
+                                            {.device = abroad, .quant = quant}};
     int32_t ids[T];
     struct record whole, leg;
     for (int i = 0; i < 2; i++) play_open(&at[i], model, &options[i]);
@@ -218,8 +221,10 @@ static void sessions_travel(void **state)
 {
     (void)state;
     for (size_t m = 0; m < MODELS; m++) {
-        travel(models[m], "cpu", "cuda");
-        travel(models[m], "cuda", "cpu");
+        travel(models[m], GDN_QUANT_NONE, "cpu", "cuda");
+        travel(models[m], GDN_QUANT_NONE, "cuda", "cpu");
+        travel(models[m], GDN_QUANT_Q8, "cpu", "cuda");
+        travel(models[m], GDN_QUANT_Q4, "cuda", "cpu");
     }
 }
 

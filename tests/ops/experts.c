@@ -57,7 +57,8 @@ static void build(struct trial *t, const struct shape *s)
         spread(t, s);
     t->experts = (struct experts){.count = EXPERTS, .gate_up = t->gate_up, .down = t->down};
     a->experts = &t->experts;
-    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->K));
+    a->y = OUT(t, .name = "y", .dtype = act, .per = PER_ROW, DIM(s->T, s->K),
+               .made = MADE_BF16); /* what is between the two products */
 }
 
 static void cost(const struct shape *s, double *bytes, double *flops)

@@ -61,7 +61,17 @@ static const struct shape lines[] = {{.T = 3, .K = 1024, .N = 70, .weight = DTYP
                                      {.T = 40, .K = 800, .N = 50, .act = DTYPE_BF16,
                                       .weight = DTYPE_F16, .option = 3},
                                      {.T = 515, .K = 300, .N = 33, .act = DTYPE_BF16,
-                                      .weight = DTYPE_BF16}};
+                                      .weight = DTYPE_BF16},
+                                     {.T = 2, .K = 1024, .N = 70, .act = DTYPE_BF16,
+                                      .weight = DTYPE_Q8, .option = 1},
+                                     {.T = 16, .K = 2304, .N = 40, .act = DTYPE_BF16,
+                                      .weight = DTYPE_Q8},
+                                     {.T = 34, .K = 512, .N = 300, .act = DTYPE_BF16,
+                                      .weight = DTYPE_Q4},
+                                     {.T = 8, .K = 3584, .N = 33, .act = DTYPE_BF16,
+                                      .weight = DTYPE_Q4, .option = 8},
+                                     {.T = 130, .K = 1280, .N = 50, .act = DTYPE_BF16,
+                                      .weight = DTYPE_Q4, .option = 2}};
 static const struct shape bench[] = {{.T = 1, .K = 1024, .N = 3584, .weight = DTYPE_BF16},
                                      {.T = 16, .K = 1024, .N = 1024, .weight = DTYPE_BF16},
                                      {.T = 128, .K = 1024, .N = 1024, .weight = DTYPE_BF16}};

@@ -1,14 +1,16 @@
 /* Laws of the matrix products (docs/kernels/linear.md): the bits of an output are a function of its
  * row of x and its row of W. Not of how many rows and columns are multiplied with them, of how W is
- * cut into parts, of how far apart rows lie, or of the threads. And numbers at the edges of f32. */
+ * cut into parts, of how far apart rows lie, or of the threads. A quantised W has the bits of the bf16
+ * one with its values. And numbers at the edges of f32. */
 #include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/rng.h"
 #include "harness/suite.h"
+#include "tensor/quant.h"
 
-enum { ROWS = 512, GAP = 5 };
+enum { ROWS = 512, GAP = 8 }; /* even rows stay even */
 
 /* x [ROWS, K] with GAP elements between its rows, W [N, K], y [ROWS, N]. */
 struct product {
@@ -22,7 +24,9 @@ static const struct {
     enum dtype act, weight;
 } cases[] = {{1024, 103, DTYPE_BF16, DTYPE_BF16}, {520, 70, DTYPE_F32, DTYPE_BF16},
              {333, 81, DTYPE_BF16, DTYPE_BF16},   {800, 33, DTYPE_F32, DTYPE_F32},
-             {777, 40, DTYPE_F32, DTYPE_F16}};
+             {777, 40, DTYPE_F32, DTYPE_F16},     {1024, 70, DTYPE_BF16, DTYPE_Q8},
+             {2304, 41, DTYPE_BF16, DTYPE_Q4},    {3584, 25, DTYPE_BF16, DTYPE_Q8},
+             {333, 33, DTYPE_BF16, DTYPE_Q8},     {520, 40, DTYPE_F32, DTYPE_Q4}};
 
 static void put(struct tensor *t, int64_t i, float x)
 {
@@ -32,9 +36,25 @@ static void put(struct tensor *t, int64_t i, float x)
         ((uint16_t *)t->data)[i] = t->dtype == DTYPE_F16 ? f32_to_f16(x) : f32_to_bf16(x);
 }
 
+static bool quantised_matrix(struct tensor *t, enum dtype dtype, int64_t rows, int64_t width,
+                             uint64_t seed)
+{
+    struct rng rng = {.seed = seed};
+    float *row = mem_take_array((size_t)width, sizeof *row);
+    *t = tensor_over(NULL, dtype, 2, (int64_t[]){rows, width});
+    t->data = mem_take((size_t)(rows * t->stride[0]));
+    for (int64_t r = 0; row && t->data && r < rows; r++) {
+        for (int64_t i = 0; i < width; i++) row[i] = (float)rng_normal(&rng);
+        quant_store(tensor_at(t, r * t->stride[0]), dtype, row, width);
+    }
+    mem_give(row);
+    return row && t->data;
+}
+
 static bool matrix(struct tensor *t, enum dtype dtype, int64_t rows, int64_t width, int64_t apart,
                    uint64_t seed)
 {
+    if (dtype_quantised(dtype)) return quantised_matrix(t, dtype, rows, width, seed);
     *t = tensor_over(NULL, dtype, 2, (int64_t[]){rows, width});
     t->stride[0] = apart;
     t->data = mem_take((size_t)(rows * apart) * dtype_size(dtype));
@@ -89,22 +109,25 @@ static bool multiply(const struct product *p, struct station *s, int64_t first, 
                      const struct linear_part *part, int parts, struct tensor *y, struct verdict *v)
 {
     struct linear_part there[PARTS];
-    struct tensor weight = p->w, x = p->x, out = *y;
+    struct tensor weight[PARTS], x = p->x, out = *y;
+    bool lent = true;
     struct linear w = {.K = p->K, .parts = parts, .part = there};
     x.data = tensor_at(&x, first * x.stride[0]);
     x.dim[0] = y->dim[0] = out.dim[0] = rows;
     for (int i = 0; i < parts; i++) {
         there[i] = part[i];
-        there[i].w = &weight;
+        weight[i] = *part[i].w;
+        there[i].w = &weight[i];
+        lent = lend(s->device, &weight[i]) && lent;
         w.N += part[i].rows;
     }
-    const bool weight_lent = lend(s->device, &weight), x_lent = lend(s->device, &x);
-    const bool lent = lend(s->device, &out) && weight_lent && x_lent;
+    lent = lend(s->device, &x) && lent;
+    lent = lend(s->device, &out) && lent;
     const struct linear_args a = {.x = &x, .y = &out, .w = &w};
     const bool ran = EXPECT(v, lent, "no memory") &&
                      station_run(s, s->device->forward[OP_LINEAR], &a, v);
     if (ran && !s->device->host) s->device->download(s->device, y->data, out.data, bytes_of(&out));
-    take_back(s->device, &weight);
+    for (int i = 0; i < parts; i++) take_back(s->device, &weight[i]);
     take_back(s->device, &x);
     take_back(s->device, &out);
     return ran;
@@ -198,6 +221,38 @@ static void parts(struct lab *lab, struct verdict *v, const struct law *law)
     }
 }
 
+/* The bf16 weight that has the values of a quantised one. */
+static bool settle(struct tensor *t, const struct tensor *from, int64_t rows, int64_t width)
+{
+    *t = tensor_over(NULL, DTYPE_BF16, 2, (int64_t[]){rows, width});
+    t->data = mem_take((size_t)(rows * width) * sizeof(uint16_t));
+    for (int64_t r = 0; t->data && r < rows; r++)
+        quant_load_bf16((uint16_t *)t->data + r * width, tensor_at(from, r * from->stride[0]),
+                        from->dtype, width, 0, width);
+    return t->data;
+}
+
+static void values(struct lab *lab, struct verdict *v, const struct law *law)
+{
+    static const int64_t counts[] = {1, 8, 13, 32, 64, 65, ROWS};
+    (void)law;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct product p;
+        struct tensor y = {0}, plain = {0};
+        if (!dtype_quantised(cases[i].weight)) continue;
+        if (product_open(&p, (int)i, v) && multiply_all(&p, &lab->under[0], v) &&
+            settle(&plain, &p.w, p.N, p.K) && matrix(&y, p.act, ROWS, p.N, p.N, 4))
+            for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+                const struct linear_part whole = {.w = &plain, .rows = p.N};
+                if (multiply(&p, &lab->under[1], 0, counts[c], &whole, 1, &y, v))
+                    expect_bits(&p, &y, 0, 0, v, "than quantised");
+            }
+        mem_give(plain.data);
+        mem_give(y.data);
+        product_close(&p);
+    }
+}
+
 /* What a sum of three bf16 must get right: infinities, NaN, the largest and the smallest numbers. Row r
  * of x is one number, then zeros; W is 1 there. */
 static const float edge[] = {INFINITY, -INFINITY,      NAN,   3.40282347e38f, -3.3e38f,      1.0f,
@@ -223,6 +278,7 @@ static void edges(struct lab *lab, struct verdict *v, const struct law *law)
     (void)law;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct product p;
+        if (dtype_quantised(cases[i].weight)) continue;
         if (product_open(&p, (int)i, v)) {
             memset(p.x.data, 0, (size_t)(ROWS * (p.K + GAP)) * dtype_size(p.act));
             for (int64_t n = 0; n < p.N; n++) put(&p.w, n * p.K + 7, 1.0f);
@@ -237,5 +293,6 @@ static void edges(struct lab *lab, struct verdict *v, const struct law *law)
 
 static const struct law laws[] = {{.name = "rows", .run = rows},
                                   {.name = "parts", .run = parts},
+                                  {.name = "values", .run = values},
                                   {.name = "edges", .run = edges}};
 SUITE(linear_bits, LAWS(laws));

@@ -1,21 +1,13 @@
 /* experts.cu: the products of a mixture of experts. Truth: kernels/ref/experts.c.
  *
  * Which experts a row goes to stands in device memory, and so does the table of where each expert's
- * weights lie: made once when the weights are placed, or (a single call) in scratch. A warp makes one
- * element; a row's sum is made in the order of its choices. */
-#include "kernels/cuda/linear.cuh"
+ * weights lie: made once when the weights are placed, or (a single call) in scratch. bf16 rows at experts
+ * of one type go to experts_coded.cu; here a warp makes one element, in f32, and a row's sum is made in
+ * the order of its choices. */
+#include "kernels/cuda/coded.cuh"
+#include "kernels/cuda/experts.cuh"
 
 enum { WARPS = 8 };
-
-struct matrix {
-    const void *data;
-    int64_t stride;
-    enum dtype dtype;
-};
-
-struct expert {
-    struct matrix gate, up, down;
-};
 
 static struct matrix matrix_of(const struct linear *w, int64_t row)
 {
@@ -27,6 +19,11 @@ static struct matrix matrix_of(const struct linear *w, int64_t row)
             stride, t->dtype};
 }
 
+static struct expert expert_of(const struct linear *gate_up, const struct linear *down)
+{
+    return {matrix_of(gate_up, 0), matrix_of(gate_up, gate_up->N / 2), matrix_of(down, 0)};
+}
+
 /* The table into device memory at `to`, a few experts at a time. */
 static void write_table(struct device *device, const struct experts *e, struct expert *to)
 {
@@ -35,9 +32,7 @@ static void write_table(struct device *device, const struct experts *e, struct e
     for (int32_t first = 0; first < e->count; first += SOME) {
         const int32_t n = e->count - first < SOME ? e->count - first : SOME;
         for (int32_t i = 0; i < n; i++) {
-            const struct linear *gate_up = &e->gate_up[first + i], *down = &e->down[first + i];
-            some[i] = {matrix_of(gate_up, 0), matrix_of(gate_up, gate_up->N / 2),
-                       matrix_of(down, 0)};
+            some[i] = expert_of(&e->gate_up[first + i], &e->down[first + i]);
         }
         device->upload(device, to + first, some, (size_t)n * sizeof *some);
     }
@@ -53,16 +48,26 @@ void *cuda_experts_place(struct device *device, const struct experts *experts)
 
 static __device__ inline size_t row_at(const struct matrix &m, int64_t row)
 {
-    return (size_t)(row * m.stride) * bytes_of(m.dtype);
+    return (size_t)(row * m.stride) * (is_coded(m.dtype) ? 1 : bytes_of(m.dtype));
+}
+
+static __device__ inline struct four values_of(const char *row, enum dtype t, int64_t k, int64_t K)
+{
+    struct four f;
+    for (int e = 0; e < 4; e++)
+        f.at[e] = k + e < K ? value_of((const uint8_t *)row, t, K, k + e) : 0.0f;
+    return f;
 }
 
 /* W[row] . x, element k in lane k/4 mod 32. */
 static __device__ inline float dot(const struct matrix &w, int64_t row, const void *x,
                                    enum dtype type, int64_t K)
 {
+    const char *from = (const char *)w.data + row_at(w, row);
     float sum = 0.0f;
     for (int64_t k = 4 * (threadIdx.x % WARP); k < K; k += 4 * WARP) {
-        const struct four a = load_four((const char *)w.data + row_at(w, row), w.dtype, k, K);
+        const struct four a = is_coded(w.dtype) ? values_of(from, w.dtype, k, K)
+                                                       : load_four(from, w.dtype, k, K);
         const struct four b = load_four(x, type, k, K);
 #pragma unroll
         for (int e = 0; e < 4; e++) sum = fmaf(a.at[e], b.at[e], sum);
@@ -103,22 +108,46 @@ static __global__ void leave(const struct expert *table, const int32_t *ids, str
     if (threadIdx.x % WARP == 0) put(y, t * y.stride[0] + k, sum);
 }
 
+/* NULL: scratch is full. */
+static const struct expert *table_of(struct device *device, struct arena *scratch,
+                                     const struct experts *experts)
+{
+    if (experts->placed) return (const struct expert *)experts->placed;
+    struct expert *table =
+        (struct expert *)arena_take(scratch, (size_t)experts->count * sizeof *table);
+    if (table) write_table(device, experts, table);
+    return table;
+}
+
+/* The type of all weights of all experts, rows of G and U as far apart; DTYPE_COUNT: they differ. */
+static enum dtype common_type(const struct experts *e)
+{
+    const enum dtype type = e->down->part[0].w->dtype;
+    for (int32_t i = 0; i < e->count; i++) {
+        const struct expert x = expert_of(&e->gate_up[i], &e->down[i]);
+        if (x.gate.dtype != type || x.up.dtype != type || x.down.dtype != type ||
+            x.gate.stride != x.up.stride)
+            return DTYPE_COUNT;
+    }
+    return type;
+}
+
 void cuda_experts(struct device *device, struct arena *scratch, const void *args)
 {
     const struct experts_args *a = (const struct experts_args *)args;
-    const struct experts *e = a->experts;
-    const int64_t T = a->x->dim[0], best = a->weight->dim[1], I = e->gate_up->N / 2;
+    const int64_t T = a->x->dim[0], best = a->weight->dim[1], I = a->experts->gate_up->N / 2;
+    const struct expert *table = table_of(device, scratch, a->experts);
+    if (!table) return;
+    const struct experts_call call = {table, a->ids, view_of(a->x), view_of(a->weight),
+                                      view_of(a->y), best, I};
+    if (a->x->dtype == DTYPE_BF16 &&
+        experts_coded(device, scratch, common_type(a->experts), &call))
+        return;
     float *h = (float *)arena_take(scratch, (size_t)(T * best * I) * sizeof *h);
-    struct expert *table = (struct expert *)e->placed;
-    if (!table) {
-        table = (struct expert *)arena_take(scratch, (size_t)e->count * sizeof *table);
-        if (table) write_table(device, e, table);
-    }
-    if (!h || !table) return;
-    const struct expert *read = table;
+    if (!h) return;
     const float *made = h;
-    launch_early(device, enter, dim3((unsigned)(T * best), blocks_for(I, WARPS)), WARPS * WARP, 0, read,
-           a->ids, view_of(a->x), best, I, h);
-    launch_early(device, leave, dim3((unsigned)T, blocks_for(a->y->dim[1], WARPS)), WARPS * WARP, 0, read,
-           a->ids, view_of(a->weight), best, I, made, view_of(a->y));
+    launch_early(device, enter, dim3((unsigned)(T * best), blocks_for(I, WARPS)), WARPS * WARP, 0,
+                 table, a->ids, call.x, best, I, h);
+    launch_early(device, leave, dim3((unsigned)T, blocks_for(a->y->dim[1], WARPS)), WARPS * WARP,
+                 0, table, a->ids, call.weight, best, I, made, call.y);
 }

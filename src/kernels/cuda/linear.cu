@@ -47,24 +47,31 @@ static __global__ void __launch_bounds__(WARPS *WARP)
         }
 }
 
-/* bf16 rows meet bf16 weights on tensor cores: how a column is made depends on its weight alone. */
-static bool on_tiles(const struct tensor *x, const struct linear_part *part)
+/* How columns are made depends on their weight alone, whatever the number of rows: bf16 rows meet bf16
+ * weights, and the bf16 values of quantised ones, on tensor cores. */
+enum form { IN_F32 = 1, ON_TILES = 2, CODED_Q8 = 4, CODED_Q4 = 8 };
+
+static enum form form_of(const struct tensor *x, const struct linear_part *part)
 {
-    return x->dtype == DTYPE_BF16 && part->w->dtype == DTYPE_BF16;
+    switch (part->w->dtype) {
+    case DTYPE_Q8: return CODED_Q8;
+    case DTYPE_Q4: return CODED_Q4;
+    case DTYPE_BF16: return x->dtype == DTYPE_BF16 ? ON_TILES : IN_F32;
+    default: return IN_F32;
+    }
 }
 
-/* Parts from `first` on that are made like it, as many as travel at once; returns the part after
- * them. */
+/* Parts from `first` on that are made in these forms, as many as travel at once; returns the part
+ * after them. */
 static int gather(struct pieces *g, const struct tensor *x, const struct linear *w, int first,
-                  int64_t most)
+                  int64_t most, unsigned forms)
 {
-    const bool tiles = on_tiles(x, &w->part[first]);
     *g = (struct pieces){};
     g->K = w->K;
     for (; first < w->parts && g->count < PIECES; first++) {
         const struct linear_part *part = &w->part[first];
         const struct tensor *t = part->w;
-        if (on_tiles(x, part) != tiles) break;
+        if (!(form_of(x, part) & forms)) break;
         if (part->row >= most) continue;
         const int64_t rows = part->rows < most - part->row ? part->rows : most - part->row;
         const int64_t stride = t->rank > 1 ? t->stride[t->rank - 2] : t->dim[0];
@@ -79,13 +86,14 @@ static int gather(struct pieces *g, const struct tensor *x, const struct linear 
     return first;
 }
 
-/* A block makes so many columns of a piece. */
-static void cut(struct pieces *g, int32_t columns)
+/* A block makes so many columns of a piece, and `plain` of one of bf16. */
+static void cut(struct pieces *g, int32_t columns, int32_t plain)
 {
     g->tiles = 0;
     for (int32_t i = 0; i < g->count; i++) {
         g->piece[i].tile = g->tiles;
-        g->tiles += (g->piece[i].rows + columns - 1) / columns;
+        const int32_t each = g->piece[i].dtype == DTYPE_BF16 ? plain : columns;
+        g->tiles += (g->piece[i].rows + each - 1) / each;
     }
 }
 
@@ -94,26 +102,53 @@ static void run_many(struct device *device, const struct view &x, const struct v
 {
     if (fast) linear_lt(device, x, y, g);
     if (g->count == 0) return;
-    cut(g, LINEAR_HOPPER_COLUMNS);
+    cut(g, LINEAR_HOPPER_COLUMNS, LINEAR_HOPPER_COLUMNS);
     if (linear_hopper(device, x, y, *g)) return;
-    cut(g, LINEAR_PROMPT_COLUMNS);
+    cut(g, LINEAR_PROMPT_COLUMNS, LINEAR_PROMPT_COLUMNS);
     linear_prompt(device, x, y, *g);
 }
 
-void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
-                const struct linear *w, int64_t most, bool fast)
+/* Parts from `first` on that are quantised. */
+static int run_coded(struct device *device, struct arena *scratch, const struct tensor *x,
+                     const struct tensor *y, const struct linear *w, int first, int64_t most,
+                     bool fast)
+{
+    enum { FEW = 64 };
+    const enum dtype d = w->part[first].w->dtype;
+    if (x->dtype != DTYPE_BF16 || x->dim[0] > FEW) {
+        const size_t mark = arena_mark(scratch);
+        linear_panel(device, scratch, x, y, w, first, most, fast);
+        arena_release(scratch, mark);
+        return first + 1;
+    }
+    const struct few_form few = linear_coded_form(device, d, x->dim[0], most, w->K);
+    struct pieces g;
+    const int next = gather(&g, x, w, first, most, form_of(x, &w->part[first]) | ON_TILES);
+    cut(&g, few.columns, 8);
+    linear_coded(device, d, view_of(x), view_of(y), g, few);
+    return next;
+}
+
+void linear_run(struct device *device, struct arena *scratch, const struct tensor *x,
+                const struct tensor *y, const struct linear *w, int64_t most, bool fast)
 {
     const struct few_form few = linear_few_form(device, x->dim[0], most, w->K);
     const struct view from = view_of(x), to = view_of(y);
     struct pieces g;
-    for (int next = 0; next < w->parts;) {
-        const bool tiles = on_tiles(x, &w->part[next]);
-        next = gather(&g, x, w, next, most);
+    for (int next = 0; next < w->parts && w->part[next].row < most;) {
+        const enum form form = form_of(x, &w->part[next]);
+        if (form == CODED_Q8 || form == CODED_Q4) {
+            next = run_coded(device, scratch, x, y, w, next, most, fast);
+            continue;
+        }
+        const bool tiles = form == ON_TILES;
+        next = gather(&g, x, w, next, most, form);
         if (tiles && linear_prompt_fits(x, w)) {
             run_many(device, from, to, &g, fast);
             continue;
         }
-        cut(&g, tiles ? few.columns : WARPS * COLUMNS);
+        const int32_t columns = tiles ? few.columns : WARPS * COLUMNS;
+        cut(&g, columns, columns);
         if (tiles)
             linear_few(device, from, to, g, few);
         else
@@ -124,7 +159,6 @@ void linear_run(struct device *device, const struct tensor *x, const struct tens
 
 void cuda_linear(struct device *device, struct arena *scratch, const void *args)
 {
-    (void)scratch;
     const struct linear_args *a = (const struct linear_args *)args;
-    linear_run(device, a->x, a->y, a->w, a->w->N, a->fast);
+    linear_run(device, scratch, a->x, a->y, a->w, a->w->N, a->fast);
 }

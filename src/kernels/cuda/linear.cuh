@@ -54,14 +54,16 @@ static __device__ inline struct four load_four(const void *row, enum dtype t, in
     return f;
 }
 
+static __device__ inline bool is_coded(enum dtype t) { return t == DTYPE_Q8 || t == DTYPE_Q4; }
 static __device__ inline size_t bytes_of(enum dtype t) { return t == DTYPE_F32 ? 4 : 2; }
 
 /* ---- the whole product ----------------------------------------------------------------------- */
 
-/* y[t, n] = sum_k W[n, k] x[t, k] for n below `most`. fast: a row's bits may depend on how many rows
- * there are, from 256 on. */
-void linear_run(struct device *device, const struct tensor *x, const struct tensor *y,
-                const struct linear *w, int64_t most, bool fast);
+/* y[t, n] = sum_k W[n, k] x[t, k] for n below `most`. Of scratch it takes the panel's bytes, for
+ * quantised weights that many rows meet. fast: a row's bits may depend on how many rows there are, from
+ * 256 on. */
+void linear_run(struct device *device, struct arena *scratch, const struct tensor *x,
+                const struct tensor *y, const struct linear *w, int64_t most, bool fast);
 
 /* bf16 x and weights, on tensor cores: one arithmetic, however many rows there are.
  *
@@ -70,7 +72,7 @@ void linear_run(struct device *device, const struct tensor *x, const struct tens
  *
  * A slice is 128 long, or a multiple of 64 that makes 16 of them or fewer; the last may be shorter. */
 enum { MOST_SLICES = 16 };
-static inline int64_t linear_slice(int64_t K)
+static __host__ __device__ inline int64_t linear_slice(int64_t K)
 {
     return K <= 2048 ? 128 : (K + 64 * MOST_SLICES - 1) / (64 * MOST_SLICES) * 64;
 }
@@ -91,6 +93,18 @@ void linear_prompt(struct device *device, const struct view &x, const struct vie
                    const struct pieces &w);
 bool linear_hopper(struct device *device, const struct view &x, const struct view &y,
                    const struct pieces &w);
+/* The same with q8 or q4 weights, and bf16 pieces among them, cut by 8 columns: few rows; and part n of w, which becomes bf16 some rows at a time, for
+ * linear_run. */
+struct few_form linear_coded_form(struct device *device, enum dtype d, int64_t T, int64_t N,
+                                  int64_t K);
+void linear_coded(struct device *device, enum dtype type, const struct view &x,
+                  const struct view &y, const struct pieces &w, struct few_form form);
+void linear_panel(struct device *device, struct arena *scratch, const struct tensor *x,
+                  const struct tensor *y, const struct linear *w, int n, int64_t most, bool fast);
+size_t linear_panel_bytes(const struct linear *w);
+/* Rows of a quantised table. */
+void embed_coded(struct device *device, const struct embed_args *args);
+
 enum { LINEAR_PROMPT_COLUMNS = 64, LINEAR_HOPPER_COLUMNS = 128 };
 
 /* The same by a library, in its own order of sums: what it takes on leaves w. */

@@ -29,7 +29,8 @@ void cuda_linear_ce(struct device *device, struct arena *scratch, const void *ar
 {
     const struct linear_ce_args *a = (const struct linear_ce_args *)args;
     const int64_t T = a->x->dim[0];
-    const size_t row = (size_t)a->vocab * sizeof(float), room = scratch->size - scratch->used;
+    const size_t row = (size_t)a->vocab * sizeof(float), all = scratch->size - scratch->used;
+    const size_t panel = linear_panel_bytes(a->w), room = all > panel ? all - panel : 0;
     int64_t rows = room > row + 64 ? (int64_t)((room - 64) / row) : 1;
     if (rows > MOST_ROWS) rows = MOST_ROWS;
     if (rows > T) rows = T;
@@ -41,7 +42,7 @@ void cuda_linear_ce(struct device *device, struct arena *scratch, const void *ar
         struct tensor x = *a->x;
         x.data = tensor_at(a->x, first * a->x->stride[0]);
         x.dim[0] = n;
-        linear_run(device, &x, &y, a->w, a->vocab, false);
+        linear_run(device, scratch, &x, &y, a->w, a->vocab, false);
         const float *z = logits;
         launch(device, cross_entropy, dim3((unsigned)n), THREADS, 0, z, a->vocab, a->targets, first,
                view_of(a->loss));

@@ -2,6 +2,7 @@
  *
  * A block takes a row and 1024 of its columns. */
 #include "kernels/cuda/gate.cuh"
+#include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/prompt.cuh"
 
 enum { THREADS = 256, COLUMNS = 4 * THREADS };
@@ -29,6 +30,10 @@ void cuda_embed(struct device *device, struct arena *scratch, const void *args)
 {
     (void)scratch;
     const struct embed_args *a = (const struct embed_args *)args;
+    if (dtype_quantised(a->table->dtype)) {
+        embed_coded(device, a);
+        return;
+    }
     launch_early(device, embed, row_grid(a->y->dim[0], a->y->dim[1]), THREADS, 0, view_of(a->table),
            view_of(a->y), a->ids);
 }

@@ -57,7 +57,13 @@ static __device__ inline void copy_later(shared_at to, const void *from, bool th
                  : "memory");
 }
 
-/* The same, kept in the L1 cache for other blocks of the multiprocessor. */
+/* Four bytes. */
+static __device__ inline void copy_four(shared_at to, const void *from)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+/* The same as copy_later, kept in the L1 cache for other blocks of the multiprocessor. */
 static __device__ inline void copy_common(shared_at to, const void *from, bool there)
 {
     const int bytes = there ? 16 : 0;
