@@ -12,6 +12,7 @@ enum {
     /* Strips side by side for one token, and vectors of them in a tile. */
     SIDE = VL == 16 ? DELTA_SIDE : 1,
     SIDE_VF = VL == 16 ? SIDE * STRIP_VF : 4,
+    SOLVE_VF = SIDE_VF > STRIP_VF ? SIDE_VF : STRIP_VF,
     /* A tile of the fold: rows of S by vectors. */
     FOLD_ROWS = VL == 16 ? 8 : VL == 8 ? 4 : 2,
     FOLD_VF = VL == 4 ? 4 : 2,
@@ -127,13 +128,13 @@ static void dots_token(const struct strips *S, bool half, const float *x, int ro
 
 /* ---- u and o --------------------------------------------------------------------------------------- */
 
-/* sum[j] += coefs[j][i] u_i for i in from..to-1, ascending; `many` tokens, one strip. */
-VF_INLINE void take_in(vf sum[][STRIP_VF], int many, const float *coefs, const float *u, int wide,
-                       int from, int to)
+/* sum[j] += coefs[j][i] u_i for i in from..to-1, ascending; `many` tokens, so many vectors. */
+VF_INLINE void take_in(vf sum[][SOLVE_VF], int many, int vectors, const float *coefs, const float *u,
+                       int wide, int from, int to)
 {
     for (int i = from; i < to; i++) {
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++) {
+        for (int v = 0; v < vectors; v++) {
             const vf ui = vf_load(u + i * wide + v * VL);
             VF_UNROLL
             for (int j = 0; j < many; j++)
@@ -143,34 +144,35 @@ VF_INLINE void take_in(vf sum[][STRIP_VF], int many, const float *coefs, const f
 }
 
 /* The same for one token j of a tile and the u of its tile, which are in registers. */
-VF_INLINE void take_own(vf *sum, const float *coefs, const vf own[][STRIP_VF], int many)
+VF_INLINE void take_own(vf *sum, int vectors, const float *coefs, const vf own[][SOLVE_VF], int many)
 {
     VF_UNROLL
     for (int i = 0; i < many; i++) {
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++) sum[v] = vf_fma(vf_set1(coefs[i]), own[i][v], sum[v]);
+        for (int v = 0; v < vectors; v++) sum[v] = vf_fma(vf_set1(coefs[i]), own[i][v], sum[v]);
     }
 }
 
-/* Tokens t..t+many-1 against one strip. u holds v in their rows and gets u; r holds S k and, wide
- * further, S q, and the second gets o. */
-VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u, float *r, int wide)
+/* Tokens t..t+many-1 against so many vectors of columns. u holds v in their rows and gets u; r holds
+ * S k and, wide further, S q, and the second gets o. */
+VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, int vectors, float *u, float *r,
+                          int wide)
 {
     const float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
-    vf sum[SOLVE][STRIP_VF], own[SOLVE][STRIP_VF];
+    vf sum[SOLVE][SOLVE_VF], own[SOLVE][SOLVE_VF];
     VF_UNROLL
     for (int j = 0; j < many; j++) {
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++)
+        for (int v = 0; v < vectors; v++)
             sum[j][v] = vf_mul(vf_set1(c->eG[t + j]), vf_load(r + 2 * j * wide + v * VL));
     }
-    take_in(sum, many, ck, u, wide, 0, t);
+    take_in(sum, many, vectors, ck, u, wide, 0, t);
     VF_UNROLL
     for (int j = 0; j < many; j++) {
         float *at = u + (t + j) * wide;
-        take_own(sum[j], ck + j * BLOCK + t, own, j);
+        take_own(sum[j], vectors, ck + j * BLOCK + t, own, j);
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++) {
+        for (int v = 0; v < vectors; v++) {
             own[j][v] = vf_mul(vf_set1(c->beta[t + j]), vf_sub(vf_load(at + v * VL), sum[j][v]));
             vf_store(at + v * VL, own[j][v]);
         }
@@ -178,26 +180,35 @@ VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, float *u
     VF_UNROLL
     for (int j = 0; j < many; j++) {
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++)
+        for (int v = 0; v < vectors; v++)
             sum[j][v] = vf_mul(vf_set1(c->eG[t + j]), vf_load(r + (2 * j + 1) * wide + v * VL));
     }
-    take_in(sum, many, cq, u, wide, 0, t);
+    take_in(sum, many, vectors, cq, u, wide, 0, t);
     VF_UNROLL
     for (int j = 0; j < many; j++) {
-        take_own(sum[j], cq + j * BLOCK + t, own, j + 1);
+        take_own(sum[j], vectors, cq + j * BLOCK + t, own, j + 1);
         VF_UNROLL
-        for (int v = 0; v < STRIP_VF; v++) vf_store(r + (2 * j + 1) * wide + v * VL, sum[j][v]);
+        for (int v = 0; v < vectors; v++) vf_store(r + (2 * j + 1) * wide + v * VL, sum[j][v]);
     }
 }
 
-static void solve_strip(const struct delta_coefs *c, const struct delta_block *b, float *u, float *r,
-                        int wide)
+/* The rows of a block against one strip. */
+static void solve_strip(const struct delta_coefs *c, const struct delta_block *b, float *u, float *r)
 {
     const int end = b->have + b->rows;
     int t = b->have;
-    for (; t + SOLVE <= end; t += SOLVE, r += 2 * SOLVE * wide)
-        solve_tile(c, t, SOLVE, u, r, wide);
-    for (; t < end; t++, r += 2 * wide) solve_tile(c, t, 1, u, r, wide);
+    for (; t + SOLVE <= end; t += SOLVE, r += 2 * SOLVE * STRIP)
+        solve_tile(c, t, SOLVE, STRIP_VF, u, r, STRIP);
+    for (; t < end; t++, r += 2 * STRIP) solve_tile(c, t, 1, STRIP_VF, u, r, STRIP);
+}
+
+/* One token against strips side by side: one chain would wait for itself. */
+static void solve_token(const struct delta_coefs *c, int t, float *u, float *r, int wide)
+{
+    int v = 0;
+    for (; v + SIDE_VF * VL <= wide; v += SIDE_VF * VL)
+        solve_tile(c, t, 1, SIDE_VF, u + v, r + v, wide);
+    for (; v < wide; v += STRIP) solve_tile(c, t, 1, STRIP_VF, u + v, r + v, wide);
 }
 
 /* ---- fold ------------------------------------------------------------------------------------------ */

@@ -164,12 +164,13 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         load_columns(h, b, columns);
         fetch_rows(h, b, first);
         if (first == 0) fetch_log(h, b);
-        if (b->rows == 1)
+        if (b->rows == 1) {
             dots_token(&S, half, kq, h->row, h->Dk, h->r);
-        else
+            solve_token(c, b->have, h->u, h->r, wide);
+        } else {
             dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r);
-        for (int s = 0; s < count && b->rows > 0; s++)
-            solve_strip(c, b, h->u + s * STRIP, h->r + s * STRIP, wide);
+            solve_strip(c, b, h->u, h->r);
+        }
         store_columns(h, b, columns);
         if (b->fold) fold_group(h, j, &p, wide);
     }
