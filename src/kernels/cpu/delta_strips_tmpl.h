@@ -50,9 +50,25 @@ VF_INLINE void dot_step(const struct strips *S, bool half, int v0, int rows, int
     }
 }
 
+/* A row of the next turn in each of four tensors, and of g, to be fetched while a tile is at work: a
+ * line at a time, a quarter of the tile for each. In bursts they would hold all the buffers through
+ * which S and x come. */
+enum { QUARTERS = 4 };
+struct ahead {
+    const char *row[QUARTERS + 1];
+    int64_t step[QUARTERS + 1]; /* bytes for each channel of the quarter; of g for all channels */
+};
+
+VF_INLINE void ahead_fetch(const struct ahead *ahead, bool gates, int quarter, int d, int from)
+{
+    __builtin_prefetch(ahead->row[quarter] + (d - from) * ahead->step[quarter], 0, 3);
+    if (gates) __builtin_prefetch(ahead->row[QUARTERS] + d * ahead->step[QUARTERS], 0, 3);
+}
+
 /* r[row][..] = sum_d S[d] x[row][d] for `rows` rows of x and vectors v0..v0+vectors-1. */
 VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int vectors,
-                        const float *x, int row, int Dk, float *r)
+                        const float *x, int row, int Dk, float *r, const struct ahead *ahead,
+                        bool gates)
 {
     vf sum[8][8];
     VF_UNROLL
@@ -61,6 +77,13 @@ VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int
         for (int v = 0; v < vectors; v++) sum[i][v] = vf_zero();
     }
     int d = 0;
+    for (int quarter = 0; ahead && quarter < QUARTERS; quarter++)
+        for (const int from = d; d + AHEAD <= from + Dk / QUARTERS; d += AHEAD) {
+            ahead_fetch(ahead, gates, quarter, d, from);
+            VF_UNROLL
+            for (int j = 0; j < AHEAD; j++)
+                dot_step(S, half, v0, rows, vectors, x, row, d + j, sum);
+        }
     for (; d + AHEAD <= Dk; d += AHEAD) {
         VF_UNROLL
         for (int j = 0; j < AHEAD; j++)
@@ -75,33 +98,45 @@ VF_INLINE void dot_tile(const struct strips *S, bool half, int v0, int rows, int
     }
 }
 
-/* One strip, any number of rows (an even one: k and q of each token). */
-VF_INLINE void dots_strip_of(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
+/* One strip, any number of rows (an even one: k and q of each token). The first tiles fetch `count`
+ * rows ahead, as long as there are some. */
+VF_INLINE void dots_strip_of(const struct strips *S, const float *x, int row, int rows, int Dk,
+                             float *r, const struct ahead *ahead, int count, bool gates)
 {
     for (int v = 0; v < STRIP_VF; v += DOT_VF) {
         int i = 0;
+        for (; v == 0 && i + DOT_ROWS <= rows && i < count * DOT_ROWS; i += DOT_ROWS)
+            dot_tile(S, false, v, DOT_ROWS, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP,
+                     ahead + i / DOT_ROWS, gates);
         for (; i + DOT_ROWS <= rows; i += DOT_ROWS)
-            dot_tile(S, false, v, DOT_ROWS, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            dot_tile(S, false, v, DOT_ROWS, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP,
+                     NULL, false);
         if (DOT_ROWS > 6 && i + 6 <= rows) {
-            dot_tile(S, false, v, 6, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            dot_tile(S, false, v, 6, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP, NULL,
+                     false);
             i += 6;
         }
         if (DOT_ROWS > 4 && i + 4 <= rows) {
-            dot_tile(S, false, v, 4, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            dot_tile(S, false, v, 4, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP, NULL,
+                     false);
             i += 4;
         }
         if (i < rows)
-            dot_tile(S, false, v, 2, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP);
+            dot_tile(S, false, v, 2, DOT_VF, x + (int64_t)i * row, row, Dk, r + i * STRIP, NULL,
+                     false);
     }
 }
 
 /* The width of most models is a constant: rows of x then need one address. */
-static void dots_strip(const struct strips *S, const float *x, int row, int rows, int Dk, float *r)
+static void dots_strip(const struct strips *S, const float *x, int row, int rows, int Dk, float *r,
+                       const struct ahead *ahead, int count, bool gates)
 {
-    if (row == USUAL && Dk == USUAL)
-        dots_strip_of(S, x, USUAL, rows, USUAL, r);
+    if (row == USUAL && Dk == USUAL && gates)
+        dots_strip_of(S, x, USUAL, rows, USUAL, r, ahead, count, true);
+    else if (row == USUAL && Dk == USUAL)
+        dots_strip_of(S, x, USUAL, rows, USUAL, r, ahead, count, false);
     else
-        dots_strip_of(S, x, row, rows, Dk, r);
+        dots_strip_of(S, x, row, rows, Dk, r, ahead, count, gates);
 }
 
 /* k and q of one token against strips side by side: as many chains as there are. */
@@ -110,12 +145,12 @@ VF_INLINE void dots_token_of(const struct strips *S, bool half, const float *x, 
 {
     int v = 0;
     for (; v + SIDE_VF <= S->count * STRIP_VF; v += SIDE_VF)
-        dot_tile(S, half, v, 2, SIDE_VF, x, row, Dk, r);
+        dot_tile(S, half, v, 2, SIDE_VF, x, row, Dk, r, NULL, false);
     if (SIDE_VF > 4 && v + 4 <= S->count * STRIP_VF) {
-        dot_tile(S, half, v, 2, 4, x, row, Dk, r);
+        dot_tile(S, half, v, 2, 4, x, row, Dk, r, NULL, false);
         v += 4;
     }
-    for (; v < S->count * STRIP_VF; v += DOT_VF) dot_tile(S, half, v, 2, DOT_VF, x, row, Dk, r);
+    for (; v < S->count * STRIP_VF; v += DOT_VF) dot_tile(S, half, v, 2, DOT_VF, x, row, Dk, r, NULL, false);
 }
 
 static void dots_token(const struct strips *S, bool half, const float *x, int row, int Dk, float *r)

@@ -51,21 +51,9 @@ static void store_columns(const struct delta_head *h, const struct delta_block *
 /* ---- what the next turn will read ------------------------------------------------------------------- */
 
 /* Lines into the cache behind the nearest, which the strips need. */
-VF_INLINE void fetch(const void *data, int64_t bytes, bool write)
+VF_INLINE void fetch(const void *data, int64_t bytes)
 {
-    const char *at = data;
-    for (int64_t i = 0; i < bytes; i += 64)
-        if (write)
-            __builtin_prefetch(at + i, 1, 2);
-        else
-            __builtin_prefetch(at + i, 0, 2);
-}
-
-/* A head's row. */
-VF_INLINE void fetch_row(const struct tensor *t, int64_t row, int64_t head, bool write)
-{
-    fetch(tensor_at(t, row * t->stride[0] + head * t->stride[1]),
-          t->dim[2] * (int64_t)dtype_size(t->dtype), write);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)data + i, 0, 2);
 }
 
 /* What the same block of the next head finds in its log: rows as far apart. */
@@ -77,28 +65,44 @@ VF_INLINE void fetch_log(const struct delta_head *h, const struct delta_block *b
         const int64_t slot = h->a->rows->slot[h->b], size = (int64_t)dtype_size(d->k_type);
         const float *u = d->u, *G = d->G;
         fetch((char *)d->k + delta_log_at(d, slot, i, d->Hk, h->next.hk, d->Dk) * size,
-              d->Dk * size, false);
+              d->Dk * size);
         fetch(u + delta_log_at(d, slot, i, d->Hv, h->next.hv, d->Dv),
-              d->Dv * (int64_t)sizeof *u, false);
+              d->Dv * (int64_t)sizeof *u);
         if (h->channel)
             fetch(G + delta_log_at(d, slot, i, d->Hv, h->next.hv, d->Dk),
-                  d->Dk * (int64_t)sizeof *G, false);
+                  d->Dk * (int64_t)sizeof *G);
     }
 }
 
+static void ahead_set(struct ahead *ahead, int i, const struct tensor *t, int64_t row, int64_t head,
+                      int channels)
+{
+    ahead->row[i] = tensor_at(t, row * t->stride[0] + head * t->stride[1]);
+    ahead->step[i] = t->dim[2] * (int64_t)dtype_size(t->dtype) / channels;
+}
+
 /* Rows lie further apart than a page, where no prefetcher follows, and are whole only here: a strip
- * takes two lines of each. So a strip of a block fetches its share of the same block of the next turn. */
-VF_INLINE void fetch_rows(const struct delta_head *h, const struct delta_block *b, int strip)
+ * takes two lines of each. So a strip of a block fetches its share of the same block of the next turn.
+ * Returns how many rows are left to its first `tiles` tiles, a row each; the rest are fetched here. */
+static int rows_ahead(const struct delta_head *h, const struct delta_block *b, int strip, int tiles,
+                      struct ahead *ahead)
 {
     const struct delta_args *a = h->a;
     const int64_t row = b->row + h->next.ahead, end = a->rows->start[h->b + 1];
-    for (int64_t i = strip; i < b->rows && row + i < end; i += h->strips) {
-        fetch_row(a->k, row + i, h->next.hk, false);
-        fetch_row(a->q, row + i, h->next.hk, false);
-        fetch_row(a->v, row + i, h->next.hv, false);
-        if (h->channel) fetch_row(a->g, row + i, h->next.hv, false);
-        fetch_row(a->o, row + i, h->next.hv, true);
+    const int quarter = h->Dk / QUARTERS > 0 ? h->Dk / QUARTERS : 1;
+    int n = 0;
+    for (int64_t i = strip; i < b->rows && row + i < end; i += h->strips, n++) {
+        ahead_set(ahead + n, 0, a->k, row + i, h->next.hk, quarter);
+        ahead_set(ahead + n, 1, a->q, row + i, h->next.hk, quarter);
+        ahead_set(ahead + n, 2, a->v, row + i, h->next.hv, quarter);
+        ahead_set(ahead + n, 3, a->o, row + i, h->next.hv, quarter);
+        if (h->channel) ahead_set(ahead + n, QUARTERS, a->g, row + i, h->next.hv, h->Dk);
     }
+    for (int i = tiles; i < n; i++) {
+        for (int t = 0; t < QUARTERS; t++) fetch(ahead[i].row[t], ahead[i].step[t] * quarter);
+        if (h->channel) fetch(ahead[i].row[QUARTERS], ahead[i].step[QUARTERS] * h->Dk);
+    }
+    return n < tiles ? n : tiles;
 }
 
 /* ---- where the strips of a group lie --------------------------------------------------------------- */
@@ -162,13 +166,15 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         const struct strips S = {half ? (const void *)p.packed : p.now, h->strip, count};
         const float *kq = c->kq + (int64_t)b->have * 2 * h->row;
         load_columns(h, b, columns);
-        fetch_rows(h, b, first);
+        struct ahead ahead[BLOCK];
+        const int tiles = b->rows == 1 ? 0 : 2 * b->rows / DOT_ROWS;
+        const int fetched = rows_ahead(h, b, first, tiles, ahead);
         if (first == 0) fetch_log(h, b);
         if (b->rows == 1) {
             dots_token(&S, half, kq, h->row, h->Dk, h->r);
             solve_token(c, b->have, h->u, h->r, wide);
         } else {
-            dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r);
+            dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r, ahead, fetched, h->channel);
             solve_strip(c, b, h->u, h->r);
         }
         store_columns(h, b, columns);
