@@ -19,11 +19,12 @@ struct block {
     float *kT_until;   /* [K][16] columns of k until */
     float *beta;       /* [16] */
     float *E;          /* [16][16] scalar gate: decay of token j at token i, lower triangle */
-    float *M;          /* [16][16] k_i . k_j decayed, j < i */
     float *P;          /* [16][16] q_i . k_j decayed, j <= i */
     float *solve;      /* [16][16] columns of (I + M beta)^-1 */
-    float *back;       /* [16][16] rows of it, row i times beta_i */
-    float *Y;          /* [V][16] columns of v_t - S'_t k_t, kept by the way forward */
+    /* Kept by the way forward: */
+    float *M;          /* [16][16] k_i . k_j decayed, j < i */
+    float *back;       /* [16][16] rows of (I + M beta)^-1, row i times beta_i */
+    float *Y;          /* [V][16] columns of v_t - S'_t k_t */
 };
 
 static void turn_rows(float *columns, const float *rows, int n)
@@ -93,6 +94,7 @@ static void dots_lower(float *out, const float *a, const struct block *b, int K,
         }
 }
 
+/* M, or of the whole P. */
 static void grams_scalar(struct block *b, int K, bool whole)
 {
     memset(b->E, 0, 256 * sizeof(float));
@@ -100,8 +102,10 @@ static void grams_scalar(struct block *b, int K, bool whole)
         for (int j = 0; j < i; j++) b->E[16 * i + j] = b->E[16 * (i - 1) + j] * b->e[i];
         b->E[16 * i + i] = 1.0f;
     }
-    dots_lower(b->M, b->k, b, K, 0);
-    if (whole) dots_lower(b->P, b->q, b, K, 1);
+    if (whole)
+        dots_lower(b->P, b->q, b, K, 1);
+    else
+        dots_lower(b->M, b->k, b, K, 0);
 }
 
 /* The same with a gate for each channel, in delta_backward_channel_tmpl.h. `keys`: [12][K]. */
@@ -145,7 +149,8 @@ static void scale_row(float *row, float by, int n)
     for (int c = 0; c < n; c += VL) vf_store(row + c, vf_mul(vf_load(row + c), vf_set1(by)));
 }
 
-/* k, q, e and beta are there. `whole`: also what only the way back needs. `rows`: [16][K]. */
+/* k, e and beta are there. `whole`: q as well, and what the way back needs; otherwise what the way
+ * forward does, and M and its inverse, which stay. `rows`: [16][K]. */
 static void block_prepare(struct block *b, bool channel, int K, float *rows, bool whole)
 {
     run_decay(b, channel, K);
@@ -159,16 +164,17 @@ static void block_prepare(struct block *b, bool channel, int K, float *rows, boo
         }
     if (channel) {
         grams_channel(b, rows, K, whole);
-        turn_rows(b->kT_since, b->taken, K);
-        if (whole) turn_rows(b->kT_until, b->written, K);
+        turn_rows(whole ? b->kT_until : b->kT_since, whole ? b->written : b->taken, K);
     } else {
         turn_rows(b->kT_until, b->k, K);
         grams_scalar(b, K, whole);
-        scale_columns(b->kT_since, b->kT_until, b->since, -1.0f, K);
-        if (whole) scale_columns(b->kT_until, b->kT_until, b->until, 1.0f, K);
+        if (whole)
+            scale_columns(b->kT_until, b->kT_until, b->until, 1.0f, K);
+        else
+            scale_columns(b->kT_since, b->kT_until, b->since, -1.0f, K);
     }
     for (int t = 0; t < 16; t++) scale_row(b->written + t * K, b->beta[t], K);
-    invert(b);
+    if (!whole) invert(b);
 }
 
 /* ---- the way back through the grams ---------------------------------------------------------- */

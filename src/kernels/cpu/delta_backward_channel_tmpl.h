@@ -66,28 +66,24 @@ static void put_tile(float *square, int i, int j, const float *tile)
         memcpy(square + 16 * (i + r) + j, tile + FOUR * r, FOUR * sizeof(float));
 }
 
-/* The arrays of columns are free for rows until they are made. */
+/* The array of columns is free for rows until it is made. */
 static void grams_channel(struct block *b, float *keys, int K, bool whole)
 {
-    float *const square[] = {b->M, b->P}, *const from[] = {b->kT_since, b->kT_until};
-    const float *const rows[] = {b->k, b->q};
+    float *const square = whole ? b->P : b->M, *const from = b->kT_since;
+    const float *const rows = whole ? b->q : b->k;
     float tile[16];
-    for (int n = 0; n < (whole ? 2 : 1); n++) {
-        memset(square[n], 0, 256 * sizeof(float));
-        decay_rows(from[n], rows[n], b, K);
-    }
+    memset(square, 0, 256 * sizeof(float));
+    decay_rows(from, rows, b, K);
     for (int i = 0; i < 16; i += FOUR) {
         if (i > 0) move_keys(keys, b, i / FOUR, K);
-        for (int n = 0; n < (whole ? 2 : 1); n++) {
-            for (int j = 0; j < i; j += FOUR) {
-                dots(tile, from[n] + i * K, keys + j * K, K);
-                put_tile(square[n], i, j, tile);
-            }
-            dots_inside(tile, rows[n], b, i, K);
-            put_tile(square[n], i, i, tile);
+        for (int j = 0; j < i; j += FOUR) {
+            dots(tile, from + i * K, keys + j * K, K);
+            put_tile(square, i, j, tile);
         }
+        dots_inside(tile, rows, b, i, K);
+        put_tile(square, i, i, tile);
     }
-    for (int i = 0; i < 16; i++) b->M[17 * i] = 0.0f;
+    for (int i = 0; i < 16 && !whole; i++) square[17 * i] = 0.0f;
 }
 
 /* ---- the way back: every pair one by one ----------------------------------------------------- */

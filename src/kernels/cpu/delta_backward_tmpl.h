@@ -5,7 +5,7 @@
  * One head of one sequence at a time, S and its gradient G as rows [V][K] (K and V are Dk and Dv
  * rounded up to 16 with zeros):
  *
- *     forward    y = v - S' k in blocks of 16, the state at every 64th token   Y, saved[c]
+ *     forward    y = v - S' k in blocks of 16, the state at every 64th token   Y, squares, saved[c]
  *     for each chunk of 64, from the end:
  *         forward    the states between its blocks again, from Y               inner[i]
  *         backward   its blocks: all gradients, and G goes to the block's start
@@ -17,7 +17,7 @@
  * blocks, at most 4:
  *
  *     (ceil(T / 64) + n) K V                        states; T = 4096, 128 x 128: 4.5 MB
- *     16 ceil(T / 16) V                             Y: 2 MB
+ *     16 ceil(T / 16) (V + 32)                      Y and squares: 2.6 MB
  *     112 n K + n (48 or 48 K)                      blocks, with one gate a head or one a channel
  *     65 K + 48 V + 16 max(K, V), and some 2000 n   sums and rows */
 #include "base/check.h"
@@ -27,7 +27,7 @@
 #include "kernels/cpu/delta_backward_block_tmpl.h"
 #include "kernels/cpu/delta_backward_channel_tmpl.h"
 
-enum { BLOCKS = 4, CHUNK = 16 * BLOCKS, STRIP_ROWS = 32 };
+enum { BLOCKS = 4, CHUNK = 16 * BLOCKS, STRIP_ROWS = 32, SQUARES = 2 * 256 };
 
 /* One thread's head. */
 struct walk {
@@ -36,6 +36,7 @@ struct walk {
     bool channel;
     float *saved;         /* [chunks][V][K] */
     float *Y;             /* [blocks of the sequence][V][16] */
+    float *squares;       /* [blocks of the sequence][2][16][16] M and back */
     float *inner[BLOCKS]; /* states at the block starts of a chunk; the first is a saved one */
     float *G;             /* [V][K] gradient of the state */
     struct block block[BLOCKS];
@@ -65,10 +66,10 @@ static void lay_block(struct block *b, struct shelf *s, int K, bool channel)
     float **const rows[] = {&b->k, &b->q, &b->written, &b->asked, &b->taken, &b->kT_since,
                             &b->kT_until};
     float **const gates[] = {&b->e, &b->since, &b->until};
-    float **const squares[] = {&b->E, &b->M, &b->P, &b->solve, &b->back};
+    float **const squares[] = {&b->E, &b->P, &b->solve};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = shelf_take(s, 16 * K);
     for (size_t i = 0; i < 3; i++) *gates[i] = shelf_take(s, channel ? 16 * K : 16);
-    for (size_t i = 0; i < 5; i++) *squares[i] = shelf_take(s, 256);
+    for (size_t i = 0; i < 3; i++) *squares[i] = shelf_take(s, 256);
     b->end = shelf_take(s, K);
     b->beta = shelf_take(s, 16);
 }
@@ -81,6 +82,7 @@ static size_t lay_walk(struct walk *w, float *base, int64_t T)
     const int64_t state = (int64_t)K * V;
     w->saved = shelf_take(&s, (T + CHUNK - 1) / CHUNK * state);
     w->Y = shelf_take(&s, (T + 15) / 16 * 16 * V);
+    w->squares = shelf_take(&s, (T + 15) / 16 * SQUARES);
     for (int i = 1; i < blocks; i++) w->inner[i] = shelf_take(&s, state);
     w->G = shelf_take(&s, state);
     for (int i = 0; i < blocks; i++) lay_block(&w->block[i], &s, K, w->channel);
@@ -232,6 +234,16 @@ static void block_backward(const struct walk *w, const struct block *b, int64_t 
 
 static float *Y_of(const struct walk *w, int64_t at) { return w->Y + at * w->V; }
 
+static float *squares_of(const struct walk *w, int64_t at) { return w->squares + at / 16 * SQUARES; }
+
+/* What the way forward keeps of the block at `at`. */
+static void keep_at(const struct walk *w, struct block *b, int64_t at)
+{
+    b->Y = Y_of(w, at);
+    b->M = squares_of(w, at);
+    b->back = b->M + 256;
+}
+
 /* Y, and the states at every CHUNKth token but the end. */
 static void head_forward(struct walk *w, int64_t first, int64_t n, int64_t h)
 {
@@ -246,7 +258,7 @@ static void head_forward(struct walk *w, int64_t first, int64_t n, int64_t h)
         expect_rows(a->k, row + 16, left < 16 ? left : 16, kh);
         expect_rows(a->v, row + 16, left < 16 ? left : 16, h);
         if (at - in + CHUNK < n) expect_floats(next + in / 16 * state / BLOCKS, state / BLOCKS);
-        b->Y = Y_of(w, at);
+        keep_at(w, b, at);
         load_block(w, b, row, left < 0 ? 16 + (int)left : 16, h, false);
         write_block(w, b, row, h, S, to);
         S = to;
@@ -267,7 +279,7 @@ static void chunk_backward(struct walk *w, int64_t row, int64_t at, int n, int64
         const int left = n - 16 * i, rest = left - 16 < 16 ? left - 16 : 16;
         expect_rows(a->k, next, rest, kh);
         expect_rows(a->q, next, rest, kh);
-        b->Y = Y_of(w, at + 16 * i);
+        keep_at(w, b, at + 16 * i);
         load_block(w, b, row + 16 * i, left < 16 ? left : 16, h, true);
         for (int r = 0; left > 16 && r < w->V; r += STRIP_ROWS)
             write_strip(w, b, w->inner[i], w->inner[i + 1], r);
@@ -276,6 +288,7 @@ static void chunk_backward(struct walk *w, int64_t row, int64_t at, int n, int64
         if (at > 0) {
             expect_floats(S - state + i * state / BLOCKS, state / BLOCKS);
             expect_floats(Y_of(w, at - CHUNK + 16 * i), 16 * w->V);
+            expect_floats(squares_of(w, at - CHUNK + 16 * i), SQUARES);
         }
         if (i > 0) expect_rows(a->o->grad, row + 16 * i - 16, 16, h);
         block_backward(w, &w->block[i], row + 16 * i, h, w->inner[i]);
