@@ -1,22 +1,60 @@
 /* delta_backward_rows_tmpl.h: how the backward of delta reads tensors and adds to them. Body of a
  * template, after a vec_*.h. Rows come as f32, with zeros up to whole vectors and whole blocks. */
 
-/* Asks for rows that will be needed a block later: with many heads they lie too far apart for the
- * machine to guess. */
-VF_INLINE void expect_rows(const struct tensor *t, int64_t row, int64_t n, int64_t head)
+/* ---- what will be needed a block later --------------------------------------------------------- */
+
+/* Rows lie too far apart for the machine to guess, and a state is too large. Lines are asked for between
+ * products, a few at a time: all at once they would take every buffer that the products read through. */
+enum { WISHES = 8 };
+struct wishes {
+    struct wish {
+        const char *at;
+        int64_t step; /* bytes from row to row */
+        int64_t rows, lines, line;
+    } of[WISHES];
+    int count, first;
+    int64_t share; /* lines at a time */
+};
+
+static void wish_clear(struct wishes *w) { w->count = w->first = 0, w->share = 0; }
+
+static void wish_bytes(struct wishes *w, const void *at, int64_t step, int64_t rows, int64_t bytes)
 {
-    const int64_t bytes = t ? t->dim[t->rank - 1] * (int64_t)dtype_size(t->dtype) : 0;
-    for (int64_t i = 0; t && i < n; i++) {
-        const char *at = tensor_at(t, (row + i) * t->stride[0] + head * t->stride[1]);
-        for (int64_t c = 0; c < bytes; c += 64) __builtin_prefetch(at + c, 0, 2);
+    if (rows <= 0 || bytes <= 0) return;
+    const int64_t lines = (bytes + 63) / 64;
+    w->of[w->count++] = (struct wish){.at = at, .step = step, .rows = rows, .lines = lines};
+    w->share += rows * lines;
+}
+
+static void wish_rows(struct wishes *w, const struct tensor *t, int64_t row, int64_t n, int64_t head)
+{
+    if (!t) return;
+    const int64_t size = (int64_t)dtype_size(t->dtype);
+    wish_bytes(w, tensor_at(t, row * t->stride[0] + head * t->stride[1]), t->stride[0] * size, n,
+               t->dim[t->rank - 1] * size);
+}
+
+static void wish_floats(struct wishes *w, const float *at, int64_t n)
+{
+    wish_bytes(w, at, 0, 1, n * (int64_t)sizeof *at);
+}
+
+/* From now on they are granted, in so many turns. */
+static void wish_turns(struct wishes *w, int turns) { w->share = (w->share + turns - 1) / turns; }
+
+static void wish_grant(struct wishes *w)
+{
+    for (int64_t n = 0; n < w->share && w->first < w->count; n++) {
+        struct wish *wish = &w->of[w->first];
+        __builtin_prefetch(wish->at + 64 * wish->line, 0, 2);
+        if (++wish->line < wish->lines) continue;
+        wish->line = 0;
+        wish->at += wish->step;
+        if (--wish->rows == 0) w->first++;
     }
 }
 
-/* The same of a piece of a state. */
-VF_INLINE void expect_floats(const float *at, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(at + i, 0, 2);
-}
+/* ---- rows in and out ---------------------------------------------------------------------------- */
 
 /* n elements and zeros up to `width`. */
 static void load_row(float *to, const void *from, enum dtype dtype, int64_t n, int width)

@@ -41,6 +41,7 @@ struct walk {
     float *G;             /* [V][K] gradient of the state */
     struct block block[BLOCKS];
     struct sums sums;
+    struct wishes *wishes;
     float *rows;          /* [16][max(K, V)] */
     float *v, *dout, *dy; /* [V][16] */
     float *rest, *dn;     /* [STRIP_ROWS][16] */
@@ -133,11 +134,14 @@ static int strip_rows(const struct walk *w, int r)
     return w->V - r < STRIP_ROWS ? w->V - r : STRIP_ROWS;
 }
 
+static int strips_of(const struct walk *w) { return (w->V + STRIP_ROWS - 1) / STRIP_ROWS; }
+
 /* The state after the block, of value columns r.., given Y. */
 static void write_strip(const struct walk *w, const struct block *b, const float *S, float *to,
                         int r)
 {
     const int64_t at = (int64_t)r * w->K;
+    wish_grant(w->wishes);
     update_state(&(struct update){.to = to + at, .S = S + at, .end = b->end, .a = b->Y + 16 * r,
                                   .x = b->written, .ld = w->K, .rows = strip_rows(w, r)});
 }
@@ -151,7 +155,9 @@ static void write_block(const struct walk *w, const struct block *b, int64_t row
     turn_rows(w->v, w->rows, w->V);
     for (int r = 0; r < w->V; r += STRIP_ROWS) {
         const int rows = strip_rows(w, r);
+        wish_grant(w->wishes);
         read_on(w->rest, w->v + 16 * r, S + (int64_t)r * K, K, b->kT_since, K, rows);
+        wish_grant(w->wishes);
         read_rows(b->Y + 16 * r, w->rest, 16, b->solve, 16, rows);
         if (to) write_strip(w, b, S, to, r);
     }
@@ -187,14 +193,19 @@ static void strip_backward(const struct walk *w, const struct block *b, const fl
     const struct sums *s = &w->sums;
     const float *Y = b->Y + 16 * r, *dout = w->dout + 16 * r;
     float *G = w->G + (int64_t)r * K, *dy = w->dy + 16 * r;
+    wish_grant(w->wishes);
     read_both(w->dn, G, K, b->kT_until, K, dout, b->P, rows);
+    wish_grant(w->wishes);
     read_rows(dy, w->dn, 16, b->back, 16, rows);
     add_products(s->dbeta, w->dn, Y, rows);
     gather(s->dP, 16, dout, Y, 16, rows, 16);
     gather(s->dM, 16, dy, Y, 16, rows, 16);
     gather(s->written, K, Y, G, K, rows, K);
+    wish_grant(w->wishes);
     gather(s->asked, K, dout, S, K, rows, K);
+    wish_grant(w->wishes);
     gather(s->taken, K, dy, S, K, rows, K);
+    wish_grant(w->wishes);
     update_gradient(&(struct update){.to = G, .S = G, .end = b->end, .a = dout, .x = b->asked,
                                      .b = dy, .y = b->taken, .met = S, .meeting = s->met, .ld = K,
                                      .rows = rows});
@@ -209,9 +220,10 @@ static void block_backward(const struct walk *w, const struct block *b, int64_t 
     sums_clear(s, w->K);
     load_rows(w->rows, w->V, a->o->grad, row, b->n, h);
     turn_rows(w->dout, w->rows, w->V);
-    expect_rows(a->v->grad, row, b->n, h);
-    expect_rows(a->q->grad, row, b->n, kh);
-    expect_rows(a->k->grad, row, b->n, kh);
+    wish_rows(w->wishes, a->v->grad, row, b->n, h);
+    wish_rows(w->wishes, a->q->grad, row, b->n, kh);
+    wish_rows(w->wishes, a->k->grad, row, b->n, kh);
+    wish_turns(w->wishes, 5 * strips_of(w));
     for (int r = 0; r < w->V; r += STRIP_ROWS)
         strip_backward(w, b, S + (int64_t)r * w->K, r, strip_rows(w, r));
     turn_columns(w->rows, w->dy, w->V);
@@ -255,9 +267,12 @@ static void head_forward(struct walk *w, int64_t first, int64_t n, int64_t h)
         const int64_t row = first + at, left = n - at - 16, in = at % CHUNK;
         float *next = w->saved + (at / CHUNK + 1) * state;
         float *to = left <= 0 ? NULL : in + 16 < CHUNK ? w->inner[1] : next;
-        expect_rows(a->k, row + 16, left < 16 ? left : 16, kh);
-        expect_rows(a->v, row + 16, left < 16 ? left : 16, h);
-        if (at - in + CHUNK < n) expect_floats(next + in / 16 * state / BLOCKS, state / BLOCKS);
+        wish_clear(w->wishes);
+        wish_rows(w->wishes, a->k, row + 16, left < 16 ? left : 16, kh);
+        wish_rows(w->wishes, a->v, row + 16, left < 16 ? left : 16, h);
+        if (at - in + CHUNK < n)
+            wish_floats(w->wishes, next + in / 16 * state / BLOCKS, state / BLOCKS);
+        wish_turns(w->wishes, (to ? 3 : 2) * strips_of(w));
         keep_at(w, b, at);
         load_block(w, b, row, left < 0 ? 16 + (int)left : 16, h, false);
         write_block(w, b, row, h, S, to);
@@ -277,20 +292,23 @@ static void chunk_backward(struct walk *w, int64_t row, int64_t at, int n, int64
         struct block *b = &w->block[i];
         const int64_t next = row + 16 * i + 16;
         const int left = n - 16 * i, rest = left - 16 < 16 ? left - 16 : 16;
-        expect_rows(a->k, next, rest, kh);
-        expect_rows(a->q, next, rest, kh);
+        wish_clear(w->wishes);
+        wish_rows(w->wishes, a->k, next, rest, kh);
+        wish_rows(w->wishes, a->q, next, rest, kh);
+        wish_turns(w->wishes, strips_of(w));
         keep_at(w, b, at + 16 * i);
         load_block(w, b, row + 16 * i, left < 16 ? left : 16, h, true);
         for (int r = 0; left > 16 && r < w->V; r += STRIP_ROWS)
             write_strip(w, b, w->inner[i], w->inner[i + 1], r);
     }
     for (int i = blocks - 1; i >= 0; i--) {
+        wish_clear(w->wishes);
+        if (i > 0) wish_rows(w->wishes, a->o->grad, row + 16 * i - 16, 16, h);
         if (at > 0) {
-            expect_floats(S - state + i * state / BLOCKS, state / BLOCKS);
-            expect_floats(Y_of(w, at - CHUNK + 16 * i), 16 * w->V);
-            expect_floats(squares_of(w, at - CHUNK + 16 * i), SQUARES);
+            wish_floats(w->wishes, S - state + i * state / BLOCKS, state / BLOCKS);
+            wish_floats(w->wishes, Y_of(w, at - CHUNK + 16 * i), 16 * w->V);
+            wish_floats(w->wishes, squares_of(w, at - CHUNK + 16 * i), SQUARES);
         }
-        if (i > 0) expect_rows(a->o->grad, row + 16 * i - 16, 16, h);
         block_backward(w, &w->block[i], row + 16 * i, h, w->inner[i]);
     }
 }
@@ -333,6 +351,8 @@ static void run_groups(void *context, int64_t begin, int64_t end, int thread)
     const struct job *job = context;
     const int64_t Hk = job->a->k->dim[1], R = job->a->v->dim[1] / Hk;
     struct walk w = walk_of(job->a);
+    struct wishes wishes = {.count = 0};
+    w.wishes = &wishes;
     lay_walk(&w, job->scratch + (size_t)thread * job->per_thread, job->longest);
     for (int64_t i = begin; i < end; i++)
         for (int64_t r = 0; r < R; r++) head_backward(&w, i / Hk, i % Hk * R + r);
