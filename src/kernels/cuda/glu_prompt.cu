@@ -1,4 +1,4 @@
-/* glu_prompt.cu: act(a) b of many bf16 rows, 8 elements a thread. Truth: kernels/ref/glu.c. Every
+/* glu_prompt.cu: act(a) b of bf16 rows, 8 elements a thread. Truth: kernels/ref/glu.c. Every
  * element as in rows.cu. */
 #include "kernels/cuda/prompt.cuh"
 #include "kernels/cuda/tiles.cuh"
@@ -22,6 +22,8 @@ static __global__ void __launch_bounds__(THREADS)
 {
     const int32_t i = ((int32_t)blockIdx.y * THREADS + (int32_t)threadIdx.x) * EACH;
     const int64_t t = blockIdx.x;
+    let_next_start();
+    wait_for_input();
     if (i >= width) return;
     const int32_t h = i / D, d = i % D;
     const uint4 x = *(const uint4 *)((const uint16_t *)a.data + element_at(a, t, h, d));
@@ -40,11 +42,11 @@ static bool in_eights(const struct tensor *t)
 
 bool glu_prompt(struct device *device, const struct glu_args *a)
 {
-    if (a->y->dim[0] < 2 * PROMPT || !in_eights(a->a) || !in_eights(a->b) || !in_eights(a->y))
+    if (!in_eights(a->a) || !in_eights(a->b) || !in_eights(a->y))
         return false;
     const int32_t D = (int32_t)tensor_width(a->y);
     const int32_t width = D * (a->y->rank == 3 ? (int32_t)a->y->dim[1] : 1);
-    launch(device, glu_many, dim3((unsigned)a->y->dim[0], blocks_for(width, THREADS * EACH)),
+    launch_early(device, glu_many, dim3((unsigned)a->y->dim[0], blocks_for(width, THREADS * EACH)),
            THREADS, 0, view_of(a->a), view_of(a->b), view_of(a->y), width, D, a->act);
     return true;
 }

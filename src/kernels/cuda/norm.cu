@@ -2,14 +2,15 @@
  *
  * A block takes a row and keeps it in registers, four neighbours at a time: thread i of n has elements
  * 4 i, 4 (n + i), ... It sums their squares, lanes meet in a tree, warps in order. */
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/prompt.cuh"
 
-enum { PARTS = 4, MOST_WIDTH = PARTS * 4096 };
+enum { PARTS = 4, MOST_THREADS = 1024, MOST_WIDTH = PARTS * 4 * MOST_THREADS };
 
 static unsigned threads_for(int64_t width)
 {
     GDN_CHECK(width <= MOST_WIDTH, "norm: rows of %lld", (long long)width);
-    return width >= 4096 ? 1024 : blocks_for(width, 4 * WARP) * WARP;
+    return width >= 4 * MOST_THREADS ? MOST_THREADS : blocks_for(width, 4 * WARP) * WARP;
 }
 
 struct part {
@@ -55,23 +56,8 @@ static __device__ float sum_squares(const struct part &r, float *room)
 {
     float sum = 0.0f;
 #pragma unroll
-    for (int p = 0; p < PARTS; p++) {
-        const float4 &v = r.at[p];
-        sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
-    }
+    for (int p = 0; p < PARTS; p++) sum = add_squares(sum, r.at[p]);
     return block_sum(sum, room);
-}
-
-struct norm_constants {
-    float eps;
-    bool centred, late;
-};
-
-static __device__ inline float normed(float x, float r, float w, enum dtype t,
-                                      struct norm_constants c)
-{
-    const float even = c.late ? rounded(t, x * r) : x * r;
-    return even * (c.centred ? 1.0f + w : w);
 }
 
 /* y = x r c,  c = w or 1 + w;  late: x r is rounded before the weight comes */
@@ -90,7 +76,7 @@ static __device__ void norm_row(const struct part &x, const struct part &w, cons
     }
 }
 
-static __global__ void norm(struct view x, struct view w, struct view y, struct norm_constants c)
+static __global__ void __launch_bounds__(MOST_THREADS) norm(struct view x, struct view w, struct view y, struct norm_constants c)
 {
     __shared__ float room[WARP];
     let_next_start();
@@ -110,7 +96,7 @@ void cuda_norm(struct device *device, struct arena *scratch, const void *args)
 }
 
 /* x1 = x + d, rounded to its type; y = norm of that */
-static __global__ void add_norm(struct view x, struct view d, struct view w, struct view x1,
+static __global__ void __launch_bounds__(MOST_THREADS) add_norm(struct view x, struct view d, struct view w, struct view x1,
                                 struct view y, struct norm_constants c)
 {
     __shared__ float room[WARP];
@@ -147,7 +133,7 @@ void cuda_add_norm(struct device *device, struct arena *scratch, const void *arg
 }
 
 /* y = x r w act(z) */
-static __global__ void gated_norm(struct view x, struct view z, struct view w, struct view y,
+static __global__ void __launch_bounds__(MOST_THREADS) gated_norm(struct view x, struct view z, struct view w, struct view y,
                                   float eps, enum act act)
 {
     __shared__ float room[WARP];
@@ -177,7 +163,7 @@ void cuda_gated_norm(struct device *device, struct arena *scratch, const void *a
 }
 
 /* y = scale x / sqrt(sum x^2 + eps) */
-static __global__ void l2norm(struct view x, struct view y, float eps, float scale)
+static __global__ void __launch_bounds__(MOST_THREADS) l2norm(struct view x, struct view y, float eps, float scale)
 {
     __shared__ float room[WARP];
     let_next_start();

@@ -1,6 +1,8 @@
-/* norm_prompt.cu: add_norm, gated_norm and l2norm of many bf16 rows. Truth: kernels/ref/norm.c. The sums
- * of norm.cu, in their order: thread i of a row has elements 4 i .. 4 i + 3, lanes meet in a tree,
- * warps in order. Here a thread has no more than these, and narrow rows share a block. */
+/* norm_prompt.cu: add_norm of bf16 rows, gated_norm and l2norm of many. Truth: kernels/ref/norm.c. The
+ * sums of norm.cu, in their order: thread i of a row has elements 4 i .. 4 i + 3, lanes meet in a tree,
+ * warps in order. Here a thread has no more than these, and narrow rows share a block. What a decode step
+ * runs has few instructions: each launch fetches them anew (docs/kernels/cuda.md). */
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/prompt.cuh"
 #include "kernels/cuda/tiles.cuh"
 
@@ -16,28 +18,12 @@ static __device__ inline uint2 *four_at(const struct view &v, int64_t at)
     return (uint2 *)((uint16_t *)v.data + at);
 }
 
-static __device__ inline float squares(const float4 &v)
-{
-    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, 0.0f))));
-}
-
 static __device__ inline uint2 packed(float x, float y, float z, float w)
 {
     return uint2{bf16_pair(x, y), bf16_pair(z, w)};
 }
 
 /* ---- wide rows: a block each ----------------------------------------------------------------- */
-
-struct norm_constants {
-    float eps;
-    bool centred, late;
-};
-
-static __device__ inline float normed(float x, float r, float w, struct norm_constants c)
-{
-    const float even = c.late ? bf16_value(bf16_of(x * r)) : x * r;
-    return even * (c.centred ? 1.0f + w : w);
-}
 
 static __global__ void add_norm_many(struct view x, struct view d, struct view w, struct view x1,
                                      struct view y, struct norm_constants c)
@@ -46,15 +32,17 @@ static __global__ void add_norm_many(struct view x, struct view d, struct view w
     const int64_t t = blockIdx.x;
     const int32_t i = 4 * (int32_t)threadIdx.x;
     const float4 weight = *(const float4 *)((const float *)w.data + i);
+    let_next_start();
+    wait_for_input();
     const float4 a = four_of(*four_at(x, t * x.stride[0] + i));
     const float4 b = four_of(*four_at(d, t * d.stride[0] + i));
     const uint2 sum = packed(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
     const float4 v = four_of(sum);
     *four_at(x1, t * x1.stride[0] + i) = sum;
-    const float r = 1.0f / sqrtf(block_sum(squares(v), room) / (float)y.dim[1] + c.eps);
+    const float r = 1.0f / sqrtf(block_sum(add_squares(0.0f, v), room) / (float)y.dim[1] + c.eps);
     *four_at(y, t * y.stride[0] + i) =
-        packed(normed(v.x, r, weight.x, c), normed(v.y, r, weight.y, c),
-               normed(v.z, r, weight.z, c), normed(v.w, r, weight.w, c));
+        packed(normed(v.x, r, weight.x, DTYPE_BF16, c), normed(v.y, r, weight.y, DTYPE_BF16, c),
+               normed(v.z, r, weight.z, DTYPE_BF16, c), normed(v.w, r, weight.w, DTYPE_BF16, c));
 }
 
 static bool in_fours(const struct tensor *t)
@@ -72,12 +60,12 @@ static bool wide_weight(const struct tensor *w)
 bool add_norm_prompt(struct device *device, const struct add_norm_args *a)
 {
     const int64_t width = a->x->dim[1];
-    if (!a->d || a->x->dim[0] < MANY || width % (4 * WARP) != 0 || width > MOST_WIDTH ||
+    if (!a->d || width % (4 * WARP) != 0 || width > MOST_WIDTH ||
         !in_fours(a->x) || !in_fours(a->d) || !in_fours(a->x1) || !in_fours(a->y) ||
         !wide_weight(a->w))
         return false;
     const struct norm_constants c = {(float)a->eps, a->centred, a->late};
-    launch(device, add_norm_many, dim3((unsigned)a->x->dim[0]), (unsigned)(width / 4), 0,
+    launch_early(device, add_norm_many, dim3((unsigned)a->x->dim[0]), (unsigned)(width / 4), 0,
            view_of(a->x), view_of(a->d), view_of(a->w), view_of(a->x1), view_of(a->y), c);
     return true;
 }
@@ -101,7 +89,7 @@ static __global__ void __launch_bounds__(HEADS *WARP)
     if (row >= y.dim[0] * H) return;
     float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
     if (i < D) v = four_of(*four_at(x, head_at(x, row, H) + i));
-    const float sum = warp_sum(squares(v));
+    const float sum = warp_sum(add_squares(0.0f, v));
     if (i >= D) return;
     uint2 *to = four_at(y, head_at(y, row, H) + i);
     if (!w.data) {
