@@ -95,6 +95,8 @@ uint64_t *emulated_slots(void); /* [32][8] of the warp, by lane */
 static inline void __syncthreads(void) { emulated_wait(false); }
 static inline void __syncwarp(void) { emulated_wait(true); }
 
+int __syncthreads_count(int mine);
+
 template <typename T> static T __shfl_xor_sync(unsigned, T value, int step)
 {
     uint64_t *slot = emulated_slots();
@@ -175,6 +177,12 @@ void emulated_arrive(unsigned groups);
 template <int N> static inline void copies_wait(void) { emulated_arrive(N); }
 uint32_t bf16_pair(float x, float y);
 
+/* Gates and long copies: what is asked for arrives when somebody waits for it. */
+void gate_make(shared_at gate, int arrivals);
+void gate_expect(shared_at gate, int bytes);
+void gate_wait(shared_at gate, int phase);
+void copy_long(shared_at to, const void *from, int bytes, shared_at gate);
+
 /* ---- the runtime ----------------------------------------------------------------------------------- */
 
 typedef enum cudaError { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorInsufficientDriver } cudaError_t;
@@ -189,7 +197,7 @@ enum cudaMemcpyKind {
 enum { cudaHostAllocDefault, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal,
        cudaFuncAttributeMaxDynamicSharedMemorySize, cudaDevAttrComputeCapabilityMajor,
        cudaDevAttrComputeCapabilityMinor, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-       cudaLaunchAttributeProgrammaticStreamSerialization };
+       cudaDevAttrMultiProcessorCount, cudaLaunchAttributeProgrammaticStreamSerialization };
 
 typedef struct {
     int id;

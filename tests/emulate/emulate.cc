@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <vector>
 
 #include "tensor/dtype.h"
@@ -11,7 +12,7 @@
 
 static const size_t EMULATED_MEMORY = (size_t)2 << 30; /* of the whole GPU */
 enum { MOST = 1024, LANES = 32, STACK = 128 << 10, SHARED = 256 << 10 };
-enum state { RUNS, AT_WARP, AT_BLOCK, GONE };
+enum state { RUNS, AT_WARP, AT_BLOCK, AT_GATE, GONE };
 
 /* A copy to shared memory that has not arrived; NULL: zeros. */
 struct copy {
@@ -36,6 +37,14 @@ static fiber *current;
 static const std::function<void()> *body;
 static uint64_t slots[MOST / LANES][LANES * 8];
 alignas(16) static char shared_memory[SHARED];
+
+/* Of the block that runs: phases that are over, bytes that are expected in this one. */
+struct gate {
+    bool arrived;
+    int phases, expected, asked;
+    std::vector<std::function<void()>> copies;
+};
+static std::map<char *, gate> gates;
 
 struct emulated_thread *emulated;
 dim3 emulated_threads, emulated_grid;
@@ -79,6 +88,20 @@ static void resume(fiber *f)
 }
 
 void emulated_wait(bool warp) { leave(warp ? AT_WARP : AT_BLOCK); }
+
+/* Of all threads of the block. */
+int __syncthreads_count(int mine)
+{
+    static int count;
+    count += mine != 0;
+    emulated_wait(false);
+    const int all = count;
+    emulated_wait(false);
+    count = 0; /* everyone has it, nobody has added to the next */
+    emulated_wait(false);
+    return all;
+}
+
 void *emulated_shared(void) { return shared_memory; }
 uint64_t *emulated_slots(void) { return slots[emulated->thread.x / LANES]; }
 
@@ -91,7 +114,7 @@ static int count(unsigned first, unsigned n, enum state state)
     return sum;
 }
 
-/* Until all lanes are gone or stand at the block's barrier. */
+/* Until all lanes are gone, or stand at the block's barrier, or wait for others at a gate. */
 static void run_warp(unsigned first, unsigned n, bool falling)
 {
     for (;;) {
@@ -100,7 +123,7 @@ static void run_warp(unsigned first, unsigned n, bool falling)
             if (f->state == RUNS) resume(f);
         }
         const int waits = count(first, n, AT_WARP);
-        if (waits == 0) return;
+        if (waits == 0 || count(first, n, AT_GATE) > 0) return;
         if (count(first, n, AT_BLOCK) > 0 || (waits < (int)n && count(first, n, GONE) == 0)) {
             fprintf(stderr, "emulate: a warp stands at two barriers\n");
             abort();
@@ -113,7 +136,9 @@ static void run_warp(unsigned first, unsigned n, bool falling)
 static void run_block(uint3 block, unsigned threads, size_t shared, bool falling)
 {
     const unsigned warps = (threads + LANES - 1) / LANES;
+    unsigned tries = 0;
     memset(shared_memory, 0xff, shared);
+    gates.clear();
     for (unsigned i = 0; i < threads; i++) {
         fibers[i].at = {{i, 0, 0}, block, i % LANES};
         prepare(&fibers[i]);
@@ -123,8 +148,15 @@ static void run_block(uint3 block, unsigned threads, size_t shared, bool falling
             const unsigned first = LANES * (falling ? warps - 1 - w : w);
             run_warp(first, threads - first < LANES ? threads - first : LANES, falling);
         }
+        const bool closed = count(0, threads, AT_GATE) > 0; /* a gate: the barrier waits, too */
+        const enum state free = closed ? AT_GATE : AT_BLOCK;
         for (unsigned i = 0; i < threads; i++)
-            if (fibers[i].state == AT_BLOCK) fibers[i].state = RUNS;
+            if (fibers[i].state == free) fibers[i].state = RUNS;
+        if (closed && ++tries > threads) {
+            fprintf(stderr, "emulate: a gate that does not open\n");
+            abort();
+        }
+        if (!closed) tries = 0;
     }
 }
 
@@ -216,6 +248,42 @@ void emulated_arrive(unsigned groups)
             memset(all[n].to, 0, all[n].bytes);
     }
     all.erase(all.begin(), all.begin() + (std::ptrdiff_t)n);
+}
+
+/* Of gates that one thread arrives at: no kernel here has others. */
+void gate_make(shared_at at, int arrivals)
+{
+    if (arrivals != 1) abort();
+    gates[at] = {};
+}
+
+void gate_expect(shared_at at, int bytes)
+{
+    gate &g = gates.at(at);
+    if (g.arrived) abort();
+    g.arrived = true;
+    g.expected = bytes;
+}
+
+void copy_long(shared_at to, const void *from, int bytes, shared_at at)
+{
+    if (((uintptr_t)to | (uintptr_t)from | (uintptr_t)bytes) % 16 != 0) abort();
+    gate &g = gates.at(at);
+    g.asked += bytes;
+    g.copies.push_back([=] { memcpy(to, from, (size_t)bytes); });
+}
+
+void gate_wait(shared_at at, int phase)
+{
+    gate &g = gates.at(at);
+    while (g.phases % 2 == phase) {
+        if (!g.arrived || g.asked != g.expected) {
+            leave(AT_GATE);
+            continue;
+        }
+        for (const auto &copy : g.copies) copy();
+        g = gate{false, g.phases + 1, 0, 0, {}};
+    }
 }
 
 uint32_t bf16_pair(float x, float y)

@@ -4,16 +4,18 @@
  * segments of 256. First, a block a segment: the order of each group's largest, and the segment's part
  * of the logsumexp. Then, a block a row: the `best` groups with the largest peaks hold the `best`
  * logits (any other group's largest has as many before it), so only those are read again and sorted.
- * Which are they is asked bit by bit: how many peaks have at least this order? Of equal logits, and of
- * equal peaks, the lower number stands first. */
+ * Which are they is asked bit by bit: how many peaks have at least this order? At first of the largest
+ * peak of each thread alone, which is quick: what so many threads reach so many peaks reach, and seldom
+ * many more. Of equal logits, and of equal peaks, the lower number stands first. */
 #include "kernels/cuda/launch.cuh"
 
-enum { SEGMENT = 256, THREADS = 1024, KEPT = 32, MOST = 1024 };
+enum { SEGMENT = 256, THREADS = 1024, KEPT = 32, MOST = 1024, ROOM = 4096 };
 
 struct top_call {
     struct view logits;
     int64_t vocab;
     int32_t best, group, groups, segments; /* group: logits in each */
+    int32_t most;                          /* groups whose logits there is room for */
     int32_t *ids;
     float *values, *lse;
     uint32_t *peak; /* [M][groups] */
@@ -113,17 +115,36 @@ static __device__ inline uint32_t count_all(struct hall *s, uint32_t mine, int q
     return s->count[question % 3];
 }
 
-/* The highest order that `want` peaks have, or one below it that no other peak has. *limit: peaks of
- * just that order count when their group is below it. */
-static __device__ uint32_t find_bound(const uint32_t *peak, struct hall *s, uint32_t want,
-                                      int32_t *limit)
+/* The highest order that the largest peaks of `want` threads have. */
+static __device__ uint32_t reach_of(const uint32_t *peak, uint32_t want)
 {
-    uint32_t bound = 0, found = 0;
+    uint32_t largest = 0, reach = 0;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) largest = peak[i] > largest ? peak[i] : largest;
+#pragma unroll 1
+    for (int bit = 31; bit >= 0; bit--) {
+        const uint32_t higher = reach | 1u << bit;
+        if ((uint32_t)__syncthreads_count(largest >= higher) >= want) reach = higher;
+    }
+    return reach;
+}
+
+/* The highest order that `want` peaks have, or one below it that no more than `most` have. *limit: peaks
+ * of just that order count when their group is below it. */
+static __device__ uint32_t find_bound(const uint32_t *peak, struct hall *s, uint32_t want,
+                                      uint32_t most, int32_t *limit)
+{
+    uint32_t bound = reach_of(peak, want), found = 0, mine = 0;
     int question = 0;
     *limit = INT32_MAX;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) mine += peak[i] >= bound && peak[i] > 0;
+    if (count_all(s, mine, question++) <= most) return bound;
+    bound = 0;
+#pragma unroll 1
     for (int bit = 31; bit >= 0 && found != want; bit--) {
         const uint32_t higher = bound | 1u << bit;
-        uint32_t mine = 0;
+        mine = 0;
 #pragma unroll
         for (int i = 0; i < KEPT; i++) mine += peak[i] >= higher;
         const uint32_t n = count_all(s, mine, question++);
@@ -132,7 +153,7 @@ static __device__ uint32_t find_bound(const uint32_t *peak, struct hall *s, uint
     if (found == want) return bound;
     *limit = 0; /* too many are alike: as many groups from below as there is place for */
     for (int32_t bit = KEPT * THREADS; bit > 0; bit /= 2) {
-        uint32_t mine = 0;
+        mine = 0;
 #pragma unroll
         for (int i = 0; i < KEPT; i++)
             mine += peak[i] > bound || (peak[i] == bound &&
@@ -195,7 +216,7 @@ static __global__ void __launch_bounds__(THREADS) choose(struct top_call a)
     __syncthreads();
     int32_t limit;
     const uint32_t want = (uint32_t)(a.best < a.groups ? a.best : a.groups);
-    const uint32_t bound = find_bound(peak, &s, want, &limit);
+    const uint32_t bound = find_bound(peak, &s, want, (uint32_t)a.most, &limit);
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
         const int32_t g = (int32_t)threadIdx.x + i * THREADS;
@@ -218,7 +239,7 @@ void cuda_top(struct device *device, struct arena *scratch, const void *args)
 {
     const struct top_args *a = (const struct top_args *)args;
     const size_t M = (size_t)a->logits->dim[0];
-    struct top_call call = {view_of(a->logits), a->vocab, a->best, 8, 0, 0, a->ids, a->values, a->lse};
+    struct top_call call = {view_of(a->logits), a->vocab, a->best, 8, 0, 0, 0, a->ids, a->values, a->lse};
     GDN_CHECK(a->best <= MOST, "top: %d of a row, at most %d", a->best, MOST);
     while ((a->vocab + call.group - 1) / call.group > KEPT * THREADS) call.group *= 2;
     call.groups = (int32_t)((a->vocab + call.group - 1) / call.group);
@@ -226,9 +247,11 @@ void cuda_top(struct device *device, struct arena *scratch, const void *args)
     call.peak = (uint32_t *)arena_take(scratch, M * (size_t)call.groups * sizeof *call.peak);
     call.partial = (float *)arena_take(scratch, M * (size_t)call.segments * 2 * sizeof(float));
     if (!call.peak || !call.partial) return;
-    const int32_t most = (a->best < call.groups ? a->best : call.groups) * call.group;
+    const int32_t want = a->best < call.groups ? a->best : call.groups;
+    call.most = 2 * want * call.group <= ROOM ? 2 * want : want;
+    if (call.most > MOST) call.most = MOST;
     size_t items = 1;
-    while (items < (size_t)most) items *= 2;
+    while (items < (size_t)(call.most * call.group)) items *= 2;
     launch_early(device, survey, dim3((unsigned)call.segments, (unsigned)M), SEGMENT, 0, call);
     launch_early(device, choose, dim3((unsigned)M), THREADS, items * sizeof(uint64_t), call);
 }
