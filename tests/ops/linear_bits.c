@@ -26,7 +26,8 @@ static const struct {
              {333, 81, DTYPE_BF16, DTYPE_BF16},   {800, 33, DTYPE_F32, DTYPE_F32},
              {777, 40, DTYPE_F32, DTYPE_F16},     {1024, 70, DTYPE_BF16, DTYPE_Q8},
              {2304, 41, DTYPE_BF16, DTYPE_Q4},    {3584, 25, DTYPE_BF16, DTYPE_Q8},
-             {333, 33, DTYPE_BF16, DTYPE_Q8},     {520, 40, DTYPE_F32, DTYPE_Q4}};
+             {333, 33, DTYPE_BF16, DTYPE_Q8},     {520, 40, DTYPE_F32, DTYPE_Q4},
+             {2048, 205, DTYPE_BF16, DTYPE_BF16}, {3584, 90, DTYPE_BF16, DTYPE_BF16}};
 
 static void put(struct tensor *t, int64_t i, float x)
 {

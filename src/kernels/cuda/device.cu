@@ -18,6 +18,7 @@ struct own {
     unsigned *arrivals;
     bool overlaps, lt_asked;
     size_t shared;
+    int32_t processors;
     struct lt *lt;
 };
 
@@ -31,6 +32,8 @@ unsigned *cuda_arrivals(struct device *device, int64_t n)
     return own_of(device)->arrivals;
 }
 bool cuda_overlaps(struct device *device) { return own_of(device)->overlaps; }
+
+int32_t cuda_processors(struct device *device) { return own_of(device)->processors; }
 
 size_t cuda_shared(struct device *device) { return own_of(device)->shared; }
 
@@ -298,7 +301,7 @@ static void fill_kernels(struct device *device)
 
 static enum gdn_status find_gpu(struct own *own, struct gdn_error *err)
 {
-    int count = 0, major = 0, minor = 0, shared = 0;
+    int count = 0, major = 0, minor = 0, shared = 0, processors = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver)
         return error_set(err, GDN_ERR_UNSUPPORTED, "device cuda: found no NVIDIA driver, or one "
@@ -312,6 +315,8 @@ static enum gdn_status find_gpu(struct own *own, struct gdn_error *err)
         return error_set(err, GDN_ERR_UNSUPPORTED, "device cuda: found a GPU of compute "
                          "capability %d.%d, need 8.0 or later", major, minor);
     cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+    cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0);
+    own->processors = processors;
     own->overlaps = major >= 9;
     own->shared = (size_t)shared;
     return GDN_OK;

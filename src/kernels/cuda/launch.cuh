@@ -24,6 +24,8 @@ cudaStream_t cuda_stream(struct device *device);
 unsigned *cuda_arrivals(struct device *device, int64_t n);
 /* Can a kernel of this GPU begin before the one in front of it has ended. */
 bool cuda_overlaps(struct device *device);
+/* Its multiprocessors. */
+int32_t cuda_processors(struct device *device);
 /* Bytes of shared memory that a block may ask for. */
 size_t cuda_shared(struct device *device);
 /* cuBLASLt (linear_lt.cu), found when it is first asked for; NULL: not on this machine. */

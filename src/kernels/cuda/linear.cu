@@ -97,6 +97,17 @@ static void cut(struct pieces *g, int32_t columns, int32_t plain)
     }
 }
 
+/* However x meets W: the same bits. */
+static void run_few(struct device *device, const struct view &x, const struct view &y, struct pieces *g,
+                    int64_t most)
+{
+    const struct few_form few = linear_few_form(device, x.dim[0], most, g->K);
+    cut(g, LINEAR_STREAM_COLUMNS, LINEAR_STREAM_COLUMNS);
+    if (linear_stream(device, x, y, *g)) return;
+    cut(g, few.columns, few.columns);
+    linear_few(device, x, y, *g, few);
+}
+
 static void run_many(struct device *device, const struct view &x, const struct view &y,
                      struct pieces *g, bool fast)
 {
@@ -132,7 +143,6 @@ static int run_coded(struct device *device, struct arena *scratch, const struct 
 void linear_run(struct device *device, struct arena *scratch, const struct tensor *x,
                 const struct tensor *y, const struct linear *w, int64_t most, bool fast)
 {
-    const struct few_form few = linear_few_form(device, x->dim[0], most, w->K);
     const struct view from = view_of(x), to = view_of(y);
     struct pieces g;
     for (int next = 0; next < w->parts && w->part[next].row < most;) {
@@ -147,13 +157,13 @@ void linear_run(struct device *device, struct arena *scratch, const struct tenso
             run_many(device, from, to, &g, fast);
             continue;
         }
-        const int32_t columns = tiles ? few.columns : WARPS * COLUMNS;
-        cut(&g, columns, columns);
-        if (tiles)
-            linear_few(device, from, to, g, few);
-        else
-            launch_early(device, linear, dim3(blocks_for(x->dim[0], ROWS), (unsigned)g.tiles),
-                         WARPS * WARP, 0, from, to, g);
+        if (tiles) {
+            run_few(device, from, to, &g, most);
+            continue;
+        }
+        cut(&g, WARPS * COLUMNS, WARPS * COLUMNS);
+        launch_early(device, linear, dim3(blocks_for(x->dim[0], ROWS), (unsigned)g.tiles),
+                     WARPS * WARP, 0, from, to, g);
     }
 }
 

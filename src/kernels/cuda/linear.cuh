@@ -24,6 +24,7 @@ struct pieces {
 static __device__ inline const struct piece &piece_of(const struct pieces &w, int32_t tile)
 {
     int32_t i = w.count - 1;
+#pragma unroll 1
     while (w.piece[i].tile > tile) i--;
     return w.piece[i];
 }
@@ -86,6 +87,11 @@ struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int
 /* form.columns: of a tile of w. */
 void linear_few(struct device *device, const struct view &x, const struct view &y,
                 const struct pieces &w, struct few_form form);
+
+/* The same of few rows and much W, or of 9 to 32; false: not a call, or a GPU, for it. */
+bool linear_stream(struct device *device, const struct view &x, const struct view &y,
+                   const struct pieces &w);
+enum { LINEAR_STREAM_COLUMNS = 1 };
 
 /* The same of many rows; linear_hopper: false when this GPU, build or call is not one for it. */
 bool linear_prompt_fits(const struct tensor *x, const struct linear *w);

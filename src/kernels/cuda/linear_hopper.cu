@@ -64,34 +64,6 @@ static __device__ inline uint64_t matrix_at(shared_at at)
     return (uint64_t)((at & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
 
-static __device__ inline void gate_make(shared_at gate, int arrivals)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(gate), "r"(arrivals) : "memory");
-}
-
-static __device__ inline void gate_arrive(shared_at gate)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(gate) : "memory");
-}
-
-static __device__ inline void gate_expect(shared_at gate, int bytes)
-{
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(gate), "r"(bytes)
-                 : "memory");
-}
-
-static __device__ inline void gate_wait(shared_at gate, int phase)
-{
-    uint32_t open;
-    do {
-        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
-                     "selp.u32 %0, 1, 0, p;}"
-                     : "=r"(open)
-                     : "r"(gate), "r"(phase)
-                     : "memory");
-    } while (!open);
-}
-
 /* 128 rows from `row` on, 64 k from k on; the gate hears of their bytes. */
 static __device__ inline void fetch(shared_at to, const CUtensorMap *from, int32_t k, int32_t row,
                                     shared_at gate)

@@ -79,6 +79,54 @@ template <int N> static __device__ inline void copies_wait(void)
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* ---- gates and long copies: compute capability 9.0 and later ---- */
+
+/* A gate in shared memory, 8 bytes, opens when so many have arrived and all expected bytes are there,
+ * and then is about its next phase: gate_wait names the parity of the one it waits for. */
+static __device__ inline void gate_make(shared_at gate, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(gate), "r"(arrivals) : "memory");
+}
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+static __device__ inline void gate_arrive(shared_at gate)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(gate) : "memory");
+}
+
+/* Arrives, and so many bytes more are to come. */
+static __device__ inline void gate_expect(shared_at gate, int bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(gate), "r"(bytes)
+                 : "memory");
+}
+
+static __device__ inline void gate_wait(shared_at gate, int phase)
+{
+    uint32_t open;
+    do {
+        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
+                     "selp.u32 %0, 1, 0, p;}"
+                     : "=r"(open)
+                     : "r"(gate), "r"(phase)
+                     : "memory");
+    } while (!open);
+}
+
+/* Bytes, a multiple of 16, on their way to shared memory: the gate hears of them. */
+static __device__ inline void copy_long(shared_at to, const void *from, int bytes, shared_at gate)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(gate)
+                 : "memory");
+}
+
+#else
+static __device__ inline void gate_expect(shared_at, int) {}
+static __device__ inline void gate_wait(shared_at, int) {}
+static __device__ inline void copy_long(shared_at, const void *, int, shared_at) {}
+#endif
+
 /* Rounded to nearest, x below y. */
 static __device__ inline uint32_t bf16_pair(float x, float y)
 {
