@@ -8,7 +8,7 @@
 #include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/prompt.cuh"
 
-enum { THREADS = 256, FEW = 16, TAPS = 4, WALKS = 64 };
+enum { THREADS = 256, FEW = 16, TAPS = 4, WALKS = 128 };
 
 /* ---- few rows a sequence --------------------------------------------------------------------- */
 
@@ -80,6 +80,30 @@ static __global__ void walk(struct conv_call a)
     }
 }
 
+/* The same where conv_in_fours holds. */
+static __global__ void __launch_bounds__(THREADS) walk_fours(const __grid_constant__ struct conv_call a)
+{
+    const int64_t c = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
+    let_next_start();
+    const bool there = c < a.slots.C;
+    struct conv_taps taps;
+    if (there) taps = conv_taps_of(a, c);
+    wait_for_input();
+    for (int32_t b = (int32_t)blockIdx.y; there && b < a.rows.B; b += (int32_t)gridDim.y) {
+        const int32_t first = a.rows.start[b], rows = a.rows.start[b + 1] - first;
+        const int32_t slot = a.rows.slot[b], pos = a.rows.pos[b];
+        for (int32_t i = 0; i < rows; i++) {
+            float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+            uint2 x;
+            if (slot >= 0) {
+                sum = conv_four(a, taps, b, i, c, &x);
+                *(uint2 *)((uint16_t *)a.slots.x + ring_at(a.slots, slot, pos + i, c)) = x;
+            }
+            store_four(a.y.data, a.y.dtype, (first + i) * a.y.stride[0] + c, sum);
+        }
+    }
+}
+
 /* ---- many rows ------------------------------------------------------------------------------- */
 
 static __global__ void conv(struct conv_call a)
@@ -127,7 +151,10 @@ void cuda_conv(struct device *device, struct arena *scratch, const void *args)
     const dim3 rows((unsigned)a->x->dim[0], columns);
     if (a->x->dim[0] <= (int64_t)FEW * B && a->w->dim[1] <= TAPS) {
         const dim3 walks(blocks_for(a->x->dim[1], 4 * THREADS), (unsigned)(B < WALKS ? B : WALKS));
-        launch(device, walk, walks, THREADS, 0, call);
+        if (conv_in_fours(call))
+            launch_early(device, walk_fours, walks, THREADS, 0, call);
+        else
+            launch(device, walk, walks, THREADS, 0, call);
     } else if (!conv_prompt(device, a)) {
         launch(device, conv, rows, THREADS, 0, call);
         if (a->slots) launch(device, keep, rows, THREADS, 0, call);

@@ -43,6 +43,78 @@ static __device__ inline float conv_output(const struct conv_call &a, int32_t b,
     return a.plain ? sum : act_of(ACT_SILU, sum);
 }
 
+/* ---- four channels at a time, of up to four taps --------------------------------------------- */
+
+enum { CONV_TAPS = 4 };
+
+/* Taps of channels c..c+3, the newest in w[..][3]: 0 where there are fewer. */
+struct conv_taps {
+    float w[4][CONV_TAPS];
+};
+
+static __device__ inline struct conv_taps conv_taps_of(const struct conv_call &a, int64_t c)
+{
+    struct conv_taps taps;
+    const int32_t W = (int32_t)a.w.dim[1];
+    const char *at = (const char *)a.w.data + c * a.w.stride[0] * 4;
+    if (W == CONV_TAPS && a.w.dtype == DTYPE_F32 && a.w.stride[0] == CONV_TAPS && (size_t)at % 16 == 0) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const float4 x = ((const float4 *)at)[e];
+            taps.w[e][0] = x.x, taps.w[e][1] = x.y, taps.w[e][2] = x.z, taps.w[e][3] = x.w;
+        }
+        return taps;
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+#pragma unroll
+        for (int j = 0; j < CONV_TAPS; j++)
+            taps.w[e][j] =
+                j + W < CONV_TAPS ? 0.0f : get(a.w, (c + e) * a.w.stride[0] + j + W - CONV_TAPS);
+    return taps;
+}
+
+/* Whether rows and ring are bf16, and four channels lie together. */
+static __host__ __device__ inline bool conv_in_fours(const struct conv_call &a)
+{
+    return a.w.dim[1] <= CONV_TAPS && a.slots.x && a.x.dtype == DTYPE_BF16 &&
+           a.slots.dtype == DTYPE_BF16 && a.slots.C % 4 == 0 && a.x.stride[0] % 4 == 0 &&
+           ((size_t)a.x.data | (size_t)a.slots.x) % 8 == 0;
+}
+
+/* conv_output of channels c..c+3 as conv_in_fours asks for; x: row i itself. */
+static __device__ inline float4 conv_four(const struct conv_call &a, const struct conv_taps &taps,
+                                          int32_t b, int32_t i, int64_t c, uint2 *x)
+{
+    const int32_t W = (int32_t)a.w.dim[1], pos = a.rows.pos[b], ring = a.slots.ring;
+    const uint16_t *row = (const uint16_t *)a.x.data + (a.rows.start[b] + i) * a.x.stride[0] + c;
+    const uint16_t *kept =
+        (const uint16_t *)a.slots.x + (int64_t)a.rows.slot[b] * ring * a.slots.C + c;
+    const int32_t now = (pos + i) % ring;
+    uint2 in[CONV_TAPS];
+#pragma unroll
+    for (int j = 0; j < CONV_TAPS; j++) {
+        const int32_t back = CONV_TAPS - 1 - j, at = now - back < 0 ? now - back + ring : now - back;
+        in[j] = uint2{0, 0};
+        if (back >= W || pos + i < back) continue;
+        in[j] = back <= i ? *(const uint2 *)(row - back * a.x.stride[0])
+                          : *(const uint2 *)(kept + (int64_t)at * a.slots.C);
+    }
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int j = 0; j < CONV_TAPS; j++) {
+        if (j + W < CONV_TAPS) continue;
+        sum[0] = fmaf(taps.w[0][j], __uint_as_float(in[j].x << 16), sum[0]);
+        sum[1] = fmaf(taps.w[1][j], __uint_as_float(in[j].x & 0xffff0000u), sum[1]);
+        sum[2] = fmaf(taps.w[2][j], __uint_as_float(in[j].y << 16), sum[2]);
+        sum[3] = fmaf(taps.w[3][j], __uint_as_float(in[j].y & 0xffff0000u), sum[3]);
+    }
+    *x = in[CONV_TAPS - 1];
+    if (a.plain) return float4{sum[0], sum[1], sum[2], sum[3]};
+    return float4{act_of(ACT_SILU, sum[0]), act_of(ACT_SILU, sum[1]), act_of(ACT_SILU, sum[2]),
+                  act_of(ACT_SILU, sum[3])};
+}
+
 /* Row i of sequence b enters the ring. */
 static __device__ inline void conv_keep(const struct conv_call &a, int32_t b, int64_t i, int64_t c)
 {
