@@ -97,6 +97,13 @@ static void cut(struct pieces *g, int32_t columns, int32_t plain)
     }
 }
 
+/* Weights in scratch are a panel of values (linear_quant.cu): the kernel in front makes them. */
+static bool is_made(const struct arena *scratch, const struct linear_part *part)
+{
+    const unsigned char *at = (const unsigned char *)part->w->data;
+    return at >= scratch->base && at < scratch->base + scratch->size;
+}
+
 /* However x meets W: the same bits. */
 static void run_few(struct device *device, const struct view &x, const struct view &y, struct pieces *g,
                     int64_t most)
@@ -152,7 +159,9 @@ void linear_run(struct device *device, struct arena *scratch, const struct tenso
             continue;
         }
         const bool tiles = form == ON_TILES;
+        const bool made = is_made(scratch, &w->part[next]);
         next = gather(&g, x, w, next, most, form);
+        g.made = made;
         if (tiles && linear_prompt_fits(x, w)) {
             run_many(device, from, to, &g, fast);
             continue;

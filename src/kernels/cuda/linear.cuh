@@ -18,6 +18,7 @@ enum { PIECES = 48 };
 struct pieces {
     int32_t count, tiles;
     int64_t K;
+    bool made; /* by a kernel of this pass: not to be read before the wait */
     struct piece piece[PIECES];
 };
 

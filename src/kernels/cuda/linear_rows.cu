@@ -217,9 +217,10 @@ template <int R, int TILES>
 static void run(struct device *device, const struct view &x, const struct view &y,
                 const struct pieces &w, struct few_form f)
 {
-    launch_early(device, few_rows<R, TILES>, dim3(blocks_for(x.dim[0], 8 * R), (unsigned)w.tiles),
-                 (unsigned)slices_of(w.K) * WARP, shared_of(f, x.dim[0], w.K), x, y, w,
-                 linear_slice(w.K), f.depth);
+    launch_as(device, !w.made, few_rows<R, TILES>,
+              dim3(blocks_for(x.dim[0], 8 * R), (unsigned)w.tiles),
+              (unsigned)slices_of(w.K) * WARP, shared_of(f, x.dim[0], w.K), x, y, w,
+              linear_slice(w.K), f.depth);
 }
 
 template <int TILES>
