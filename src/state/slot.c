@@ -58,8 +58,8 @@ int32_t state_slot_take(struct state *st)
 
 void state_slot_give(struct state *st, int32_t slot)
 {
+    if (slot < 0 || st->slot[slot].status == SLOT_FREE) return;
     struct slot *s = &st->slot[slot];
-    if (s->status == SLOT_FREE) return;
     clear_slot(st, slot); /* nothing of one user is left for the next */
     anchor_drop(st, slot);
     pages_drop(st, slot);

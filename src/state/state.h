@@ -94,7 +94,7 @@ void state_close(struct state *state);
 
 /* A cleared slot at position 0, or -1 when all are taken. */
 int32_t state_slot_take(struct state *state);
-void state_slot_give(struct state *state, int32_t slot);
+void state_slot_give(struct state *state, int32_t slot); /* -1, or a free one: nothing happens */
 
 /* Before a pass of `rows` (0: of a draft head alone): the pages it writes exist and belong to this
  * slot alone, and so does its anchor when the pass may fold into it. */
