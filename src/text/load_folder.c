@@ -8,6 +8,7 @@
 #include "text/load.h"
 #include "text/show.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 /* ---- vocab.json and merges.txt --------------------------------------------------------------- */
 
@@ -32,6 +33,8 @@ static enum gdn_status read_merges_text(struct loader *l, struct load_text text)
         if (line.len == 0 ||
             (l->line == 1 && line.len >= 9 && memcmp(line.at, "#version:", 9) == 0))
             continue;
+        const size_t good = utf8_good_len(line.at, line.len);
+        if (good < line.len) return load_bad(l, "byte %zu of the line: need UTF-8", good + 1);
         TRY(load_merge(l, line.at, line.len));
     }
     TRY(load_settle_merges(l));

@@ -34,6 +34,7 @@ SEEDS = {
     "bad-class": pair(VOCAB, "a b\na ab\n", '{"tokenizer_class":"LlamaTokenizer"}'),
     "bad-no-class": pair(VOCAB, "a b\na ab\n", "{}"),
     "bad-merge": pair(VOCAB, "a b\nab\n", QWEN % ""),
+    "bad-merge-utf8": pair(VOCAB, "a b\na b\udcc3\n", QWEN % ""),
     "bad-merge-unknown": pair(VOCAB, "a b\nb b\n", QWEN % ""),
     "bad-vocab": pair("{@", "a b\n", QWEN % ""),
     "bad-config": pair(VOCAB, "a b\n", "["),
@@ -62,7 +63,7 @@ SEEDS = {
 def main():
     CORPUS.mkdir(parents=True, exist_ok=True)
     for name, data in SEEDS.items():
-        (CORPUS / name).write_bytes(data.encode())
+        (CORPUS / name).write_bytes(data.encode(errors="surrogateescape"))
     print(f"{len(SEEDS)} seeds")
 
 

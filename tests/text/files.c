@@ -321,6 +321,8 @@ static void refuses_by_file_and_line(void **state)
     write_pair(CONFIG("Qwen2Tokenizer", ""));
     put_text("merges.txt", "#version: 0.2\na b\nab\n");
     refuse("merges.txt: line 3: merge 1: need two tokens");
+    put_text("merges.txt", "a b\na b\xC3");
+    refuse("merges.txt: line 2: byte 4 of the line: need UTF-8");
     put_text("vocab.json", "{\"a\": 0");
     refuse("vocab.json: byte 7");
 }
