@@ -33,11 +33,12 @@ matrix-%: setup
 	@ctest --preset $* $(TESTS)
 
 FUZZ_SECONDS ?= 10
+FUZZ_SEED ?= 0
 fuzz:
-	@$(MAKE) matrix-fuzz CONFIGURE=-DGDN_FUZZ_SECONDS=$(FUZZ_SECONDS)
+	@$(MAKE) matrix-fuzz CONFIGURE='-DGDN_FUZZ_SECONDS=$(FUZZ_SECONDS) -DGDN_FUZZ_SEED=$(FUZZ_SEED)'
 
 test:
-	@$(MAKE) fuzz
+	@$(MAKE) fuzz FUZZ_SEED=1
 	@$(MAKE) matrix-debug TESTS='-LE "slow|rules|mutants"'
 	@$(MAKE) matrix-release
 

@@ -30,7 +30,8 @@ static void check_config(const struct config *c)
         abort();
     if (c->rot < 0 || c->rot % 2 != 0 || c->rot > c->head_dim) abort();
     if (c->taps < 2 || c->taps > 16 || c->mtp_layers < 0) abort();
-    if (!(c->eps >= 0 && c->eps <= 1) || !(c->theta >= 1 && c->theta <= 1e15)) abort();
+    if (!(c->eps >= 0 && c->eps <= 1)) abort();
+    if (c->theta == 0 ? c->rot != 0 : !(c->theta >= 1 && c->theta <= 1e15)) abort();
     if (c->eos_count < 0 || c->eos_count > CONFIG_EOS) abort();
     for (int32_t i = 0; i < c->eos_count; i++)
         if (c->eos[i] < 0 || c->eos[i] >= c->vocab) abort();
