@@ -44,6 +44,25 @@ void experts_forward_with(product_kernel *run, struct device *device, struct are
 bool head_linear_forward_with(product_kernel *run, struct device *device, struct arena *scratch,
                               const struct head_linear_args *args); /* not turned */
 
+/* Row n of W where it lies, and how many rows from it on are `step` bytes apart. */
+struct linear_run {
+    const char *at;
+    enum dtype type;
+    int64_t step, rows;
+};
+
+static inline struct linear_run linear_run_of(const struct linear *w, int64_t n)
+{
+    const struct linear_part *part = linear_part_of(w, n);
+    const struct tensor *t = part->w;
+    const int64_t row = part->from + n - part->row, left = part->row + part->rows - n;
+    const int64_t matrix = t->rank > 1 ? t->dim[t->rank - 2] : 1, same = matrix - row % matrix;
+    const char *at = cpu_row(t, row);
+    const int64_t rows = left < same ? left : same;
+    const int64_t step = rows > 1 ? (const char *)cpu_row(t, row + 1) - at : 0;
+    return (struct linear_run){at, t->dtype, step, rows};
+}
+
 /* Row n of W where it lies; *type is its part's. */
 static inline const void *linear_weight_row(const struct linear *w, int64_t n,
                                             enum dtype *type)

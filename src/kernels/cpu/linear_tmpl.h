@@ -57,24 +57,25 @@ struct dot_weights {
     int64_t K;      /* elements before they end; the last step may have less than 16 */
 };
 
-/* Where a tile's sums are: those of row r and column c at at + r * row + c * column. */
+/* How far a tile's sums are apart: those of row r and column c are at r * row + c * column. */
 struct dot_lanes {
-    float *at;
     int64_t row, column;
 };
 
 /* Lanes of a group += x W over `steps`; unless `more`, they begin at 0. On AVX2
  * the two halves of the lanes take turns over the same stretch. m, type and stride are constants. */
 VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride, const float *x,
-                        const struct dot_weights *w, int64_t steps, struct dot_lanes lanes, bool more)
+                        const struct dot_weights *w, int64_t steps, float *lanes,
+                        const struct dot_lanes *apart, bool more)
 {
+    const int64_t row = apart->row, column = apart->column;
     const int64_t whole = w->K / 16 < steps ? w->K / 16 : steps;
     for (int half = 0; half < 16; half += VL) {
         vf sum[DOT_X][DOT_W];
         const float *at = x + half;
         VF_UNROLL for (int r = 0; r < m; r++)
             VF_UNROLL for (int c = 0; c < DOT_W; c++)
-                sum[r][c] = more ? vf_load(lanes.at + r * lanes.row + c * lanes.column + half) : vf_zero();
+                sum[r][c] = more ? vf_load(lanes + r * row + c * column + half) : vf_zero();
         for (int64_t s = 0; s < whole; s++, at += m * 16) {
             vf one[DOT_X];
             VF_UNROLL for (int r = 0; r < m; r++) one[r] = vf_load(at + r * 16);
@@ -96,36 +97,36 @@ VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride
             }
         VF_UNROLL for (int r = 0; r < m; r++)
             VF_UNROLL for (int c = 0; c < DOT_W; c++)
-                vf_store(lanes.at + r * lanes.row + c * lanes.column + half, sum[r][c]);
+                vf_store(lanes + r * row + c * column + half, sum[r][c]);
     }
 }
 
 VF_INLINE void dot_typed(const int m, const float *x, const struct dot_weights *w, int64_t steps,
-                         struct dot_lanes lanes, bool more)
+                         float *lanes, const struct dot_lanes *apart, bool more)
 {
     if (w->stride != 16)
-        dot_tile(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, more);
+        dot_tile(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, apart, more);
     else if (w->type == DTYPE_BF16)
-        dot_tile(m, DTYPE_BF16, 16, x, w, steps, lanes, more);
+        dot_tile(m, DTYPE_BF16, 16, x, w, steps, lanes, apart, more);
     else if (w->type == DTYPE_F16)
-        dot_tile(m, DTYPE_F16, 16, x, w, steps, lanes, more);
+        dot_tile(m, DTYPE_F16, 16, x, w, steps, lanes, apart, more);
     else
-        dot_tile(m, DTYPE_F32, 16, x, w, steps, lanes, more);
+        dot_tile(m, DTYPE_F32, 16, x, w, steps, lanes, apart, more);
 }
 
 static void dot_group(int m, const float *x, const struct dot_weights *w, int64_t steps,
-                      struct dot_lanes lanes, bool more)
+                      float *lanes, const struct dot_lanes *apart, bool more)
 {
-    if (m == 1) dot_typed(1, x, w, steps, lanes, more);
-    if (m == 2) dot_typed(2, x, w, steps, lanes, more);
-    if (DOT_X == 3 && m == 3) dot_typed(3, x, w, steps, lanes, more);
-    if (DOT_X >= 4 && m == 4) dot_typed(4, x, w, steps, lanes, more);
-    if (DOT_X >= 6 && m == 6) dot_typed(6, x, w, steps, lanes, more);
+    if (m == 1) dot_typed(1, x, w, steps, lanes, apart, more);
+    if (m == 2) dot_typed(2, x, w, steps, lanes, apart, more);
+    if (DOT_X == 3 && m == 3) dot_typed(3, x, w, steps, lanes, apart, more);
+    if (DOT_X >= 4 && m == 4) dot_typed(4, x, w, steps, lanes, apart, more);
+    if (DOT_X >= 6 && m == 6) dot_typed(6, x, w, steps, lanes, apart, more);
 }
 
 /* The lanes meet: columns n.. of a tile go to their rows of y. */
 static void dot_leave(const struct product *p, int64_t tile, int64_t n, int64_t columns,
-                      struct dot_lanes lanes)
+                      const float *lanes, const struct dot_lanes *apart)
 {
     const int64_t rows = p->rows - tile * DOT_X;
     for (int64_t r = 0; r < rows && r < DOT_X; r++) {
@@ -134,7 +135,7 @@ static void dot_leave(const struct product *p, int64_t tile, int64_t n, int64_t 
             struct vf16 sum[16];
             VF_UNROLL for (int j = 0; j < 16; j++)
                 VF_UNROLL for (int v = 0; v < VF16; v++)
-                    sum[j].part[v] = vf_load(lanes.at + r * lanes.row + (c + j) * 16 + v * VL);
+                    sum[j].part[v] = vf_load(lanes + r * apart->row + (c + j) * 16 + v * VL);
             sums16(out + c, sum);
         }
         char *y = p->y[tile * DOT_X + r];
@@ -163,30 +164,52 @@ static void dot_fill(float *panel, const struct linear *w, int64_t n, int64_t co
 }
 
 /* A group of a panel from a step on. */
-static struct dot_weights dot_of_panel(const float *panel, int64_t group, int64_t steps, int64_t step)
+static void dot_of_panel(struct dot_weights *w, const float *panel, int64_t group, int64_t steps,
+                         int64_t step)
 {
-    struct dot_weights w = {.type = DTYPE_F32, .stride = 16 * DOT_W, .K = (steps - step) * 16};
+    w->type = DTYPE_F32, w->stride = 16 * DOT_W, w->K = (steps - step) * 16;
     for (int c = 0; c < DOT_W; c++)
-        w.row[c] = panel + ((group * steps + step) * DOT_W + c) * 16;
-    return w;
+        w->row[c] = panel + ((group * steps + step) * DOT_W + c) * 16;
 }
 
-/* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on, where they lie; through the panel if
- * they are not of one type that vectors read. */
-static struct dot_weights dot_of_rows(float *panel, const struct linear *w, int64_t n, int64_t apart,
-                                      int64_t end, int64_t steps)
+/* Rows that stream by side by side, where they lie. (Fields are set one by one: a whole struct that is
+ * read right after its parts were written waits for them, which with a K of 192 was a third of all.) */
+struct dot_streams {
+    struct dot_weights w;
+    int64_t step[DOT_W]; /* bytes to the next rows */
+    int64_t left;        /* groups before rows must be looked up again, the one at hand included */
+};
+
+/* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on: the last one again; through the
+ * panel if they are not of one type that vectors read. */
+static void dot_find(struct dot_streams *s, float *panel, const struct linear *w, int64_t n,
+                     int64_t apart, int64_t end, int64_t steps)
 {
-    struct dot_weights rows = {.stride = 16, .K = w->K};
     enum dtype type[DOT_W];
+    bool one = true;
+    s->left = apart;
     for (int c = 0; c < DOT_W; c++) {
-        const int64_t at = n + c * apart;
-        rows.row[c] = linear_weight_row(w, at < end ? at : end - 1, &type[c]);
-        rows.type = c > 0 && type[c] != rows.type ? DTYPE_COUNT : type[c];
+        const int64_t at = n + c * apart, here = at < end ? at : end - 1;
+        const struct linear_run run = linear_run_of(w, here);
+        const int64_t rows = at >= end ? apart : run.rows < end - at ? run.rows : end - at;
+        s->w.row[c] = run.at;
+        s->step[c] = at < end ? run.step : 0;
+        type[c] = run.type;
+        one = one && run.type == type[0];
+        if (rows < s->left) s->left = rows;
     }
-    if (dot_readable(rows.type)) return rows;
+    s->w.type = type[0], s->w.stride = 16, s->w.K = w->K;
+    if (one && dot_readable(type[0])) return;
     for (int c = 0; c < DOT_W; c++)
-        panel_row(panel + c * 16, 16 * DOT_W, type[c], rows.row[c], 0, w->K);
-    return dot_of_panel(panel, 0, steps, 0);
+        panel_row(panel + c * 16, 16 * DOT_W, type[c], s->w.row[c], 0, w->K);
+    dot_of_panel(&s->w, panel, 0, steps, 0);
+    s->left = 1;
+}
+
+static inline void dot_next_rows(struct dot_streams *s)
+{
+    s->left--;
+    for (int c = 0; c < DOT_W; c++) s->w.row[c] = (const char *)s->w.row[c] + s->step[c];
 }
 
 /* One tile of x, all there is: weights stream by, DOT_W streams side by side. */
@@ -194,16 +217,17 @@ static void dot_stream(const struct dots *d, int64_t n, int64_t columns, float *
 {
     const int m = dot_rows(d->p->rows);
     const int64_t wide = DOT_LANES / m / 16 * 16;
+    struct dot_streams s = {.left = 0};
     for (int64_t c = 0; c < columns; c += wide) {
-        const int64_t some = columns - c < wide ? columns - c : wide, apart = (some + DOT_W - 1) / DOT_W;
-        const struct dot_lanes all = {lanes, wide * 16, apart * 16};
-        for (int64_t i = 0; i < apart; i++) {
-            const struct dot_weights w = dot_of_rows(panel, d->p->w, n + c + i, apart, n + c + some,
-                                                     d->steps);
-            const struct dot_lanes to = {lanes + i * 16, all.row, all.column};
-            dot_group(m, d->x, &w, d->steps, to, false);
+        const int64_t some = columns - c < wide ? columns - c : wide, each = (some + DOT_W - 1) / DOT_W;
+        const struct dot_lanes apart = {wide * 16, each * 16};
+        s.left = 0;
+        for (int64_t i = 0; i < each; i++, dot_next_rows(&s)) {
+            if (s.left == 0)
+                dot_find(&s, panel, d->p->w, n + c + i, each, n + c + some, d->steps);
+            dot_group(m, d->x, &s.w, d->steps, lanes + i * 16, &apart, false);
         }
-        dot_leave(d->p, 0, n + c, some, all);
+        dot_leave(d->p, 0, n + c, some, lanes, &apart);
     }
 }
 
@@ -234,23 +258,24 @@ VF_INLINE void dot_ask(struct dot_next *next)
 static void dot_bunch(const struct dots *d, int64_t first, int64_t n, int64_t columns, float *lanes,
                       const float *panel, struct dot_next *next)
 {
+    const struct dot_lanes apart = {DOT_COLUMNS * 16, 16};
     const int64_t left = dots_tiles(d->p) - first, tiles = left < DOT_BUNCH ? left : DOT_BUNCH;
     for (int64_t s = 0; s < d->steps; s += DOT_STRETCH) {
         const int64_t steps = d->steps - s < DOT_STRETCH ? d->steps - s : DOT_STRETCH;
         for (int64_t g = 0; g * DOT_W < columns; g++) {
-            const struct dot_weights w = dot_of_panel(panel, g, d->steps, s);
+            struct dot_weights w;
+            dot_of_panel(&w, panel, g, d->steps, s);
             dot_ask(next);
             for (int64_t i = 0; i < tiles; i++) {
                 const int64_t row = (first + i) * DOT_X, rows = d->p->rows - row;
                 const int m = dot_rows(rows < DOT_X ? rows : DOT_X);
-                float *at = lanes + (i * DOT_LANES + g * DOT_W) * 16;
                 dot_group(m, d->x + (row * d->steps + s * m) * 16, &w, steps,
-                          (struct dot_lanes){at, DOT_COLUMNS * 16, 16}, s > 0);
+                          lanes + (i * DOT_LANES + g * DOT_W) * 16, &apart, s > 0);
             }
         }
     }
     for (int64_t i = 0; i < tiles; i++, lanes += DOT_LANES * 16)
-        dot_leave(d->p, first + i, n, columns, (struct dot_lanes){lanes, DOT_COLUMNS * 16, 16});
+        dot_leave(d->p, first + i, n, columns, lanes, &apart);
 }
 
 /* All tiles of x by one panel. */
