@@ -41,7 +41,7 @@ static inline int64_t dots_units(const struct product *p)
     return (p->columns + DOT_COLUMNS - 1) / DOT_COLUMNS;
 }
 
-/* Rows that a tile computes for so many: one of the sizes that dot_group is compiled for. */
+/* Rows that a tile computes for so many: one of the sizes that dot_sized is compiled for. */
 static inline int dot_rows(int64_t rows)
 {
     return rows >= 5 ? 6 : rows >= 3 ? (DOT_X == 3 ? 3 : 4) : (int)rows;
@@ -49,15 +49,17 @@ static inline int dot_rows(int64_t rows)
 
 /* ---- a tile ------------------------------------------------------------------------------------- */
 
-/* Four rows of W: element k of column c is w[c][k / 16 * stride + k % 16]. */
+/* Groups of four rows of W: element k of column c is row[c][k / 16 * stride + k % 16]. */
 struct dot_weights {
-    const void *row[DOT_W];
+    const char *row[DOT_W];
+    int64_t next[DOT_W]; /* bytes to the next group's */
+    int64_t groups;
     enum dtype type;
     int64_t stride; /* 16: rows as they lie; 16 * DOT_W: a panel's */
     int64_t K;      /* elements before they end; the last step may have less than 16 */
 };
 
-/* How far a tile's sums are apart: those of row r and column c are at r * row + c * column. */
+/* How far sums are apart: those of row r, column c and group g are at r row + c column + 16 g. */
 struct dot_lanes {
     int64_t row, column;
 };
@@ -65,11 +67,10 @@ struct dot_lanes {
 /* Lanes of a group += x W over `steps`; unless `more`, they begin at 0. On AVX2
  * the two halves of the lanes take turns over the same stretch. m, type and stride are constants. */
 VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride, const float *x,
-                        const struct dot_weights *w, int64_t steps, float *lanes,
-                        const struct dot_lanes *apart, bool more)
+                        const char *const *w, int64_t K, int64_t steps, float *lanes, int64_t row,
+                        int64_t column, bool more)
 {
-    const int64_t row = apart->row, column = apart->column;
-    const int64_t whole = w->K / 16 < steps ? w->K / 16 : steps;
+    const int64_t whole = K / 16 < steps ? K / 16 : steps;
     for (int half = 0; half < 16; half += VL) {
         vf sum[DOT_X][DOT_W];
         const float *at = x + half;
@@ -81,17 +82,16 @@ VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride
             VF_UNROLL for (int r = 0; r < m; r++) one[r] = vf_load(at + r * 16);
             VF_UNROLL for (int c = 0; c < DOT_W; c++) {
                 const int64_t i = s * stride + half;
-                const vf wide = row_get(type, w->row[c], i, VL);
+                const vf wide = row_get(type, w[c], i, VL);
                 if (stride == 16 && half == 0)
-                    __builtin_prefetch((const char *)w->row[c] + i * (int64_t)dtype_size(type) +
-                                       DOT_AHEAD);
+                    __builtin_prefetch(w[c] + i * (int64_t)dtype_size(type) + DOT_AHEAD);
                 VF_UNROLL for (int r = 0; r < m; r++) sum[r][c] = vf_fma(one[r], wide, sum[r][c]);
             }
         }
-        const int64_t rest = w->K - whole * 16 - half, left = rest < 0 ? 0 : rest < VL ? rest : VL;
+        const int64_t rest = K - whole * 16 - half, left = rest < 0 ? 0 : rest < VL ? rest : VL;
         if (whole < steps)
             VF_UNROLL for (int c = 0; c < DOT_W; c++) {
-                const vf wide = row_get(type, w->row[c], whole * stride + half, left);
+                const vf wide = row_get(type, w[c], whole * stride + half, left);
                 VF_UNROLL for (int r = 0; r < m; r++)
                     sum[r][c] = vf_fma(vf_load(at + r * 16), wide, sum[r][c]);
             }
@@ -101,21 +101,34 @@ VF_INLINE void dot_tile(const int m, const enum dtype type, const int64_t stride
     }
 }
 
+/* One group after another: with short rows a call for each would take as long as its sums. */
+VF_INLINE void dot_groups(const int m, const enum dtype type, const int64_t stride, const float *x,
+                          const struct dot_weights *w, int64_t steps, float *lanes,
+                          const struct dot_lanes *apart, bool more)
+{
+    const char *row[DOT_W];
+    VF_UNROLL for (int c = 0; c < DOT_W; c++) row[c] = w->row[c];
+    for (int64_t g = 0; g < w->groups; g++) {
+        dot_tile(m, type, stride, x, row, w->K, steps, lanes + g * 16, apart->row, apart->column, more);
+        VF_UNROLL for (int c = 0; c < DOT_W; c++) row[c] += w->next[c];
+    }
+}
+
 VF_INLINE void dot_typed(const int m, const float *x, const struct dot_weights *w, int64_t steps,
                          float *lanes, const struct dot_lanes *apart, bool more)
 {
     if (w->stride != 16)
-        dot_tile(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, apart, more);
+        dot_groups(m, DTYPE_F32, 16 * DOT_W, x, w, steps, lanes, apart, more);
     else if (w->type == DTYPE_BF16)
-        dot_tile(m, DTYPE_BF16, 16, x, w, steps, lanes, apart, more);
+        dot_groups(m, DTYPE_BF16, 16, x, w, steps, lanes, apart, more);
     else if (w->type == DTYPE_F16)
-        dot_tile(m, DTYPE_F16, 16, x, w, steps, lanes, apart, more);
+        dot_groups(m, DTYPE_F16, 16, x, w, steps, lanes, apart, more);
     else
-        dot_tile(m, DTYPE_F32, 16, x, w, steps, lanes, apart, more);
+        dot_groups(m, DTYPE_F32, 16, x, w, steps, lanes, apart, more);
 }
 
-static void dot_group(int m, const float *x, const struct dot_weights *w, int64_t steps,
-                      float *lanes, const struct dot_lanes *apart, bool more)
+static void dot_sized(int m, const float *x, const struct dot_weights *w, int64_t steps, float *lanes,
+                      const struct dot_lanes *apart, bool more)
 {
     if (m == 1) dot_typed(1, x, w, steps, lanes, apart, more);
     if (m == 2) dot_typed(2, x, w, steps, lanes, apart, more);
@@ -167,49 +180,37 @@ static void dot_fill(float *panel, const struct linear *w, int64_t n, int64_t co
 static void dot_of_panel(struct dot_weights *w, const float *panel, int64_t group, int64_t steps,
                          int64_t step)
 {
-    w->type = DTYPE_F32, w->stride = 16 * DOT_W, w->K = (steps - step) * 16;
-    for (int c = 0; c < DOT_W; c++)
-        w->row[c] = panel + ((group * steps + step) * DOT_W + c) * 16;
+    w->type = DTYPE_F32, w->stride = 16 * DOT_W, w->K = (steps - step) * 16, w->groups = 1;
+    for (int c = 0; c < DOT_W; c++) {
+        w->row[c] = (const char *)(panel + ((group * steps + step) * DOT_W + c) * 16);
+        w->next[c] = 0;
+    }
 }
 
-/* Rows that stream by side by side, where they lie. (Fields are set one by one: a whole struct that is
- * read right after its parts were written waits for them, which with a K of 192 was a third of all.) */
-struct dot_streams {
-    struct dot_weights w;
-    int64_t step[DOT_W]; /* bytes to the next rows */
-    int64_t left;        /* groups before rows must be looked up again, the one at hand included */
-};
-
-/* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on: the last one again; through the
- * panel if they are not of one type that vectors read. */
-static void dot_find(struct dot_streams *s, float *panel, const struct linear *w, int64_t n,
-                     int64_t apart, int64_t end, int64_t steps)
+/* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on: the last one again; and as many
+ * groups behind them as lie alike. Through the panel if they are not of one type that vectors read. */
+static void dot_of_rows(struct dot_weights *w, float *panel, const struct linear *of, int64_t n,
+                        int64_t apart, int64_t end, int64_t steps)
 {
     enum dtype type[DOT_W];
-    bool one = true;
-    s->left = apart;
+    bool readable = true;
+    w->groups = apart;
     for (int c = 0; c < DOT_W; c++) {
-        const int64_t at = n + c * apart, here = at < end ? at : end - 1;
-        const struct linear_run run = linear_run_of(w, here);
-        const int64_t rows = at >= end ? apart : run.rows < end - at ? run.rows : end - at;
-        s->w.row[c] = run.at;
-        s->step[c] = at < end ? run.step : 0;
+        const int64_t at = n + c * apart;
+        const bool there = at < end;
+        const struct linear_run run = linear_run_of(of, there ? at : end - 1);
+        const int64_t rows = !there ? apart : run.rows < end - at ? run.rows : end - at;
+        w->row[c] = run.at;
+        w->next[c] = there ? run.step : 0;
+        if (rows < w->groups) w->groups = rows;
         type[c] = run.type;
-        one = one && run.type == type[0];
-        if (rows < s->left) s->left = rows;
+        readable = readable && run.type == type[0] && dot_readable(run.type);
     }
-    s->w.type = type[0], s->w.stride = 16, s->w.K = w->K;
-    if (one && dot_readable(type[0])) return;
+    w->type = type[0], w->stride = 16, w->K = of->K;
+    if (readable) return;
     for (int c = 0; c < DOT_W; c++)
-        panel_row(panel + c * 16, 16 * DOT_W, type[c], s->w.row[c], 0, w->K);
-    dot_of_panel(&s->w, panel, 0, steps, 0);
-    s->left = 1;
-}
-
-static inline void dot_next_rows(struct dot_streams *s)
-{
-    s->left--;
-    for (int c = 0; c < DOT_W; c++) s->w.row[c] = (const char *)s->w.row[c] + s->step[c];
+        panel_row(panel + c * 16, 16 * DOT_W, type[c], w->row[c], 0, of->K);
+    dot_of_panel(w, panel, 0, steps, 0);
 }
 
 /* One tile of x, all there is: weights stream by, DOT_W streams side by side. */
@@ -217,15 +218,14 @@ static void dot_stream(const struct dots *d, int64_t n, int64_t columns, float *
 {
     const int m = dot_rows(d->p->rows);
     const int64_t wide = DOT_LANES / m / 16 * 16;
-    struct dot_streams s = {.left = 0};
+    struct dot_weights w;
     for (int64_t c = 0; c < columns; c += wide) {
         const int64_t some = columns - c < wide ? columns - c : wide, each = (some + DOT_W - 1) / DOT_W;
         const struct dot_lanes apart = {wide * 16, each * 16};
-        s.left = 0;
-        for (int64_t i = 0; i < each; i++, dot_next_rows(&s)) {
-            if (s.left == 0)
-                dot_find(&s, panel, d->p->w, n + c + i, each, n + c + some, d->steps);
-            dot_group(m, d->x, &s.w, d->steps, lanes + i * 16, &apart, false);
+        for (int64_t i = 0; i < each; i += w.groups) {
+            dot_of_rows(&w, panel, d->p->w, n + c + i, each, n + c + some, d->steps);
+            if (w.groups > each - i) w.groups = each - i;
+            dot_sized(m, d->x, &w, d->steps, lanes + i * 16, &apart, false);
         }
         dot_leave(d->p, 0, n + c, some, lanes, &apart);
     }
@@ -269,7 +269,7 @@ static void dot_bunch(const struct dots *d, int64_t first, int64_t n, int64_t co
             for (int64_t i = 0; i < tiles; i++) {
                 const int64_t row = (first + i) * DOT_X, rows = d->p->rows - row;
                 const int m = dot_rows(rows < DOT_X ? rows : DOT_X);
-                dot_group(m, d->x + (row * d->steps + s * m) * 16, &w, steps,
+                dot_sized(m, d->x + (row * d->steps + s * m) * 16, &w, steps,
                           lanes + (i * DOT_LANES + g * DOT_W) * 16, &apart, s > 0);
             }
         }
