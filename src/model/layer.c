@@ -25,20 +25,22 @@ static struct tensor *half(struct pass *pass, const struct linear *last, const s
     return pass_tensor(pass, pass->compute, 2, (int64_t[]){h->dim[0], last->N});
 }
 
+struct tensor *layer_mix(struct pass *pass, const struct layer *l, struct layer_state *state,
+                         struct tensor *h)
+{
+    struct tensor *packed = op_linear(pass, &l->in, h);
+    struct kv_pages *pages = state ? &state->kv : NULL;
+    if (l->kind == LAYER_DELTA) return mix_delta(pass, l, state, packed);
+    return l->latent ? op_latent_mix(pass, &l->mla, packed, pages)
+                     : op_attn_mix(pass, &l->attn, packed, pages);
+}
+
 static struct tensor *mix(struct pass *pass, const struct layer *l, struct layer_state *state,
                           struct tensor *h)
 {
-    struct tensor *y = half(pass, &l->out, h), *mixed;
+    struct tensor *y = half(pass, &l->out, h);
     const struct pass_mark mark = pass_mark(pass);
-    struct tensor *packed = op_linear(pass, &l->in, h);
-    struct kv_pages *pages = state ? &state->kv : NULL;
-    if (l->kind == LAYER_DELTA)
-        mixed = mix_delta(pass, l, state, packed);
-    else if (l->latent)
-        mixed = op_latent_mix(pass, &l->mla, packed, pages);
-    else
-        mixed = op_attn_mix(pass, &l->attn, packed, pages);
-    op_linear_into(pass, &l->out, mixed, y);
+    op_linear_into(pass, &l->out, layer_mix(pass, l, state, h), y);
     pass_forget(pass, mark);
     return y;
 }
@@ -61,6 +63,13 @@ static struct tensor *ffn(struct pass *pass, const struct layer *l, struct tenso
     return op_join(pass, routed, dense(pass, l, h), share);
 }
 
+static void half_end(struct pass *pass, const struct layer *l, struct tensor *x, struct tensor *y,
+                     struct tensor *out[2])
+{
+    struct tensor *h = op_add_norm(pass, x, y, &l->norm2, &out[0]);
+    out[1] = ffn(pass, l, h);
+}
+
 /* Norms behind the parts: what is read is the stream itself, what is added is normed. */
 static void run_behind(struct pass *pass, const struct layer_call *call,
                        struct tensor *const in[2], struct tensor *out[2])
@@ -81,8 +90,11 @@ void layer_run(struct pass *pass, void *context, struct tensor *const in[2], str
         return;
     }
     struct tensor *x, *h = op_add_norm(pass, in[0], in[1], &l->norm1, &x);
-    struct tensor *mixed = mix(pass, l, call->state, h);
-    h = op_add_norm(pass, x, mixed, &l->norm2, &x);
-    out[0] = x;
-    out[1] = ffn(pass, l, h);
+    half_end(pass, l, x, mix(pass, l, call->state, h), out);
+}
+
+void layer_end(struct pass *pass, const struct layer *l, struct tensor *x, struct tensor *mixed,
+               struct tensor *out[2])
+{
+    half_end(pass, l, x, op_linear(pass, &l->out, mixed), out);
 }

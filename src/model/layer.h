@@ -14,4 +14,11 @@ struct layer_call {
  * the next norm adds up: in = {x, what to add to it or NULL}, and out likewise. */
 void layer_run(struct pass *pass, void *context, struct tensor *const in[2], struct tensor *out[2]);
 
+/* Its two parts, for who goes on with some of the rows alone: what the mixer makes of normed rows
+ * h, before the product behind it; and all that follows, x being the stream. */
+struct tensor *layer_mix(struct pass *pass, const struct layer *layer,
+                         struct layer_state *state, struct tensor *h);
+void layer_end(struct pass *pass, const struct layer *layer, struct tensor *x,
+               struct tensor *mixed, struct tensor *out[2]);
+
 #endif

@@ -31,8 +31,17 @@ struct layer_shape mtp_shape(const struct config *config);
 struct tensor *mtp_shift(struct pass *pass, const struct mtp *mtp, struct tensor *hidden,
                          struct layer_state *state);
 
-/* y [T, D] for tokens `ids` behind vectors `hidden`; pass->rows: at the vectors' positions. */
-struct tensor *mtp_run(struct pass *pass, const struct mtp *mtp, struct tensor *embed,
-                       const int32_t *ids, struct tensor *hidden, struct layer_state *state);
+/* Tokens behind vectors [T, D]; pass->rows: at the vectors' positions. */
+struct mtp_in {
+    struct tensor *embed, *hidden;
+    const int32_t *ids;
+};
+
+/* Takes keys and values of all rows into the state, and makes y [count, D] of rows `wanted`. What
+ * follows the attention is done for those alone. */
+void mtp_keep(struct pass *pass, const struct mtp *mtp, const struct mtp_in *in,
+              struct layer_state *state);
+struct tensor *mtp_run(struct pass *pass, const struct mtp *mtp, const struct mtp_in *in,
+                       struct layer_state *state, const int32_t *wanted, int32_t count);
 
 #endif

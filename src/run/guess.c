@@ -67,12 +67,15 @@ static bool run_rows(void *context)
 {
     struct guessing *g = context;
     struct engine *e = g->e;
-    const struct conv_slots *ring = &e->state.layer[e->config->layers].conv;
+    struct layer_state *state = &e->state.layer[e->config->layers];
+    const struct conv_slots *ring = &state->conv;
     arena_reset(&e->data);
     arena_reset(&e->meta);
-    struct tensor *y = g->at == 0 ? head_over(e, &g->pass, ring->x, ring->slots * ring->ring)
-                                  : head_over(e, &g->pass, e->chain, e->state.slots);
-    struct tensor *last = op_embed(&g->pass, y, wanted_of(e, e->on_device), g->rows.B);
+    const struct mtp_in in = g->at == 0
+                                 ? head_in(e, &g->pass, ring->x, ring->slots * ring->ring)
+                                 : head_in(e, &g->pass, e->chain, e->state.slots);
+    struct tensor *last = mtp_run(&g->pass, e->mtp, &in, state, wanted_of(e, e->on_device),
+                                  g->rows.B);
     if (pass_status(&g->pass) == GDN_OK)
         e->device->copy(e->device, e->chain, last->data,
                         (size_t)tensor_elements(last) * dtype_size(last->dtype));

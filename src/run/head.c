@@ -37,11 +37,12 @@ void head_asked(struct engine *e, int32_t slot, int32_t id)
     s->recent[place_of(e, s->position)] = id;
 }
 
-struct tensor *head_over(struct engine *e, struct pass *pass, void *vectors, int32_t n)
+struct mtp_in head_in(struct engine *e, struct pass *pass, void *vectors, int32_t n)
 {
     struct tensor all = tensor_over(vectors, e->compute, 2, (int64_t[]){n, e->config->D});
-    struct tensor *hidden = op_embed(pass, &all, targets_of(e, e->on_device), pass->rows->T);
-    return mtp_run(pass, e->mtp, e->weights->embed, ids_of(e->on_device), hidden, layer_of(e));
+    return (struct mtp_in){e->weights->embed,
+                           op_embed(pass, &all, targets_of(e, e->on_device), pass->rows->T),
+                           ids_of(e->on_device)};
 }
 
 /* ---- catching up ----------------------------------------------------------------------------- */
@@ -70,7 +71,9 @@ static enum gdn_status run_late(struct engine *e, int32_t B, int32_t T)
     arena_reset(&e->data);
     arena_reset(&e->meta);
     upload(e, e->stage, stage_ints(e));
-    head_over(e, &pass, layer_of(e)->conv.x, e->state.slots * layer_of(e)->conv.ring);
+    const struct mtp_in in = head_in(e, &pass, layer_of(e)->conv.x,
+                                     e->state.slots * layer_of(e)->conv.ring);
+    mtp_keep(&pass, e->mtp, &in, layer_of(e));
     return pass_status(&pass);
 }
 
@@ -158,10 +161,10 @@ void head_run(struct engine *e, struct pass *pass, struct tensor *hidden, const 
 {
     const struct pass_mark mark = pass_mark(pass);
     const struct rows *of_pass = pass->rows;
-    struct tensor *before = mtp_shift(pass, e->mtp, hidden, layer_of(e));
+    const struct mtp_in in = {e->weights->embed, mtp_shift(pass, e->mtp, hidden, layer_of(e)),
+                              ids_of(e->on_device)};
     pass->rows = rows;
-    if (rows->B > 0)
-        mtp_run(pass, e->mtp, e->weights->embed, ids_of(e->on_device), before, layer_of(e));
+    if (rows->B > 0) mtp_keep(pass, e->mtp, &in, layer_of(e));
     pass->rows = of_pass;
     pass_forget(pass, mark);
 }

@@ -18,9 +18,9 @@ int32_t head_due(const struct engine *e, int32_t slot);
  * tokens, where in the layer's ring their vectors stand (in the list of targets), the run. */
 void head_put(struct engine *e, int32_t b, int32_t t, int32_t slot, int32_t first, int32_t n);
 
-/* What the head makes of the rows that are staged so, which are those of the pass, out of `vectors`
- * [n, D]. */
-struct tensor *head_over(struct engine *e, struct pass *pass, void *vectors, int32_t n);
+/* What goes into the head for the rows that are staged so, which are those of the pass, out of
+ * `vectors` [n, D]. */
+struct mtp_in head_in(struct engine *e, struct pass *pass, void *vectors, int32_t n);
 
 /* A guess behind `id` has run them. */
 void head_asked(struct engine *e, int32_t slot, int32_t id);
