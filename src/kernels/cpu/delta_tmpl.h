@@ -108,15 +108,15 @@ static void scalar_block(struct delta_head *h, struct delta_coefs *c, const stru
 {
     const int n = b->have + b->rows;
     for (int i = n; i < BLOCK; i++) h->G[i] = h->G[n - 1];
-    for (int i = 0; i < BLOCK; i += VL) vf_store(c->eG + i, vf_exp(vf_load(h->G + i)));
+    for (int i = 0; i < BLOCK; i += VL) vf_store(c->eG + i, vf_decay(vf_load(h->G + i)));
     for (int t = b->have; t < n; t++)
         for (int i = 0; i < BLOCK; i += VL)
             vf_store(c->ck + t * BLOCK + i,
-                     vf_exp(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i))));
+                     vf_decay(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i))));
     for (int t = b->have; t < n; t++) scalar_entry(h, c, t);
     if (!b->fold) return;
     for (int i = 0; i < BLOCK; i += VL)
-        vf_store(c->w + i, vf_exp(vf_sub(vf_set1(h->G[n - 1]), vf_load(h->G + i))));
+        vf_store(c->w + i, vf_decay(vf_sub(vf_set1(h->G[n - 1]), vf_load(h->G + i))));
     for (int d = 0; d < h->row; d++) c->keep[d] = c->eG[n - 1];
 }
 
@@ -181,7 +181,7 @@ static void channel_entry(const struct delta_head *h, const struct delta_coefs *
     struct vf16 own;
     for (int p = 0; p < VF16; p++) own.part[p] = vf_zero();
     for (int d = 0; d < h->row; d += VL) {
-        const vf e = vf_exp(vf_load(G + d)), at_k = vf_load(k + d), at_q = vf_load(q + d);
+        const vf e = vf_decay(vf_load(G + d)), at_k = vf_load(k + d), at_q = vf_load(q + d);
         vf_store(decayed + d, vf_mul(e, at_k));
         vf_store(decayed + h->row + d, vf_mul(e, at_q));
         vf *sum = &own.part[d / VL % VF16];
@@ -209,7 +209,7 @@ static void channel_fold(const struct delta_head *h, const struct delta_coefs *c
             vf_store(c->fold + i * c->fold_stride + d, vf_mul(left, vf_load(raw_of(h, i) + d)));
             left = vf_mul(left, vf_load(h->step + (int64_t)i * h->row + d));
         }
-        vf_store(c->keep + d, vf_exp(vf_load(G + d)));
+        vf_store(c->keep + d, vf_decay(vf_load(G + d)));
     }
 }
 
@@ -221,7 +221,7 @@ static void channel_block(struct delta_head *h, struct delta_coefs *c, const str
         vf_store(h->step + d, before);
         for (int i = 1; i < n; i++) {
             const vf G = vf_load(h->G + (int64_t)i * h->row + d);
-            vf_store(h->step + (int64_t)i * h->row + d, vf_exp(vf_sub(G, before)));
+            vf_store(h->step + (int64_t)i * h->row + d, vf_decay(vf_sub(G, before)));
             before = G;
         }
     }

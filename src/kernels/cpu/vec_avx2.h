@@ -93,6 +93,7 @@ VF_INLINE vf vf_exp(vf x)
     p = _mm256_mul_ps(p, _mm256_castsi256_ps(low));
     return _mm256_mul_ps(p, _mm256_castsi256_ps(high));
 }
+VF_INLINE vf vf_decay(vf x) { return vf_exp(x); }
 
 /* ---- sums over a row: element k goes to lane k mod 16 ------------------------------------------- */
 

@@ -87,6 +87,25 @@ VF_INLINE vf vf_exp(vf x)
     return _mm512_scalef_ps(p, n);
 }
 
+/* e^x for 0 >= x >= -2^17 (above, up to infinity), within 2^-23 + |x| 2^-28 of itself: n is x / ln 2 in
+ * sixteenths, their 2^(j/16) come from a table, and |r| <= ln 2 / 32 needs a cubic; its 1/2 is moved to
+ * where r^4 / 24 is least missed. Two thirds of the steps of vf_exp, and no bounds. */
+VF_INLINE vf vf_decay(vf x)
+{
+    const vf root = _mm512_setr_ps(1.0f, 1.04427373f, 1.09050775f, 1.13878858f,
+                                   1.18920708f, 1.24185777f, 1.29683959f, 1.35425556f,
+                                   1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
+                                   1.68179286f, 1.75625217f, 1.8340081f, 1.91520655f);
+    const vf magic = _mm512_set1_ps(786432.0f); /* its last bit is a sixteenth */
+    const vf t = _mm512_fmadd_ps(x, _mm512_set1_ps(1.44269504f), magic);
+    const vf n = _mm512_sub_ps(t, magic);
+    const vf r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693147181f), x);
+    const vf third = _mm512_fmadd_ps(r, _mm512_set1_ps(0.166666667f), _mm512_set1_ps(0.500016189f));
+    const vf rest = _mm512_fmadd_ps(_mm512_mul_ps(r, r), third, r);
+    const vf p = _mm512_permutexvar_ps(_mm512_castps_si512(t), root);
+    return _mm512_scalef_ps(_mm512_fmadd_ps(p, rest, p), n);
+}
+
 /* ---- sums over a row: element k goes to lane k mod 16 ------------------------------------------- */
 
 enum { VF16 = 16 / VL };

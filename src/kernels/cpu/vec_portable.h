@@ -6,6 +6,7 @@
  *     vf, VL                 a vector of VL floats; lanes never meet except in sums16
  *     vf_fma(a, b, c)        a b + c; fused where the ISA has it, so each ISA has its own bits
  *     vf_exp                 the polynomial of math.h; e^0 is exactly 1
+ *     vf_decay               e^x for x <= 0, by fewer steps where the ISA has them
  *     load, store            from any address that is aligned to an element
  *     struct vf16, sums16    16 lanes of a sum whatever VL is, and the one tree that ends it
  *     VF_REGISTERS           how many a tile may count on
@@ -112,6 +113,7 @@ VF_INLINE vf vf_exp(vf x)
     const vf_bits whole = (vf_bits)shifted - magic, half = whole >> one;
     return p * (vf)((half + bias) << 23 * one) * (vf)((whole - half + bias) << 23 * one);
 }
+VF_INLINE vf vf_decay(vf x) { return vf_exp(x); }
 
 /* ---- sums over a row: element k goes to lane k mod 16 ------------------------------------------- */
 
