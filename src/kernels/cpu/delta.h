@@ -49,6 +49,14 @@ struct delta_coefs {
     float *beta;    /* [16] */
 };
 
+/* Where one token finds the entries before it: in the log itself. */
+struct delta_past {
+    int count;      /* 0: where those of a block are, copied */
+    const void *k;  /* [count] Dk elements, k_step elements apart, */
+    const float *G; /* and with a gate a channel their G */
+    int64_t k_step, G_step;
+};
+
 /* One head of one sequence, in one thread's scratch, and its companions. */
 struct delta_head {
     const struct delta_args *a;
@@ -71,6 +79,7 @@ struct delta_head {
     float *aside;   /* DELTA_SIDE strips: a copy in f32 */
     size_t chunk_bytes; /* 0: no chunk form in this call */
     void *chunk_work;
+    struct delta_past past;
     float *raw;     /* [16][2][row] k and q; with one gate a head those of the coefficients */
     float *G;       /* [16][row], or [16] */
     float *step;    /* channel: [16][row] e^(G_i - G_{i-1}) */

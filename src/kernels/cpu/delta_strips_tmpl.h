@@ -227,6 +227,38 @@ VF_INLINE void solve_tile(const struct delta_coefs *c, int t, int many, int vect
     }
 }
 
+/* One token t: so many vectors of columns, u_i of row i at i * step, where v of t becomes u. r holds
+ * S k and S q, `wide` apart, and the second gets o. Each u_i is met once. */
+VF_INLINE void solve_one(const struct delta_coefs *c, int t, int vectors, float *u, int64_t step,
+                         float *r, int wide)
+{
+    const float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
+    const vf eG = vf_set1(c->eG[t]);
+    vf read[SOLVE_VF], out[SOLVE_VF];
+    VF_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        read[v] = vf_mul(eG, vf_load(r + v * VL));
+        out[v] = vf_mul(eG, vf_load(r + wide + v * VL));
+    }
+    for (int i = 0; i < t; i++) {
+        const vf ki = vf_set1(ck[i]), qi = vf_set1(cq[i]);
+        VF_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const vf ui = vf_load(u + i * step + v * VL);
+            read[v] = vf_fma(ki, ui, read[v]);
+            out[v] = vf_fma(qi, ui, out[v]);
+        }
+    }
+    const vf beta = vf_set1(c->beta[t]), own = vf_set1(cq[t]);
+    VF_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        float *at = u + t * step + v * VL;
+        const vf ut = vf_mul(beta, vf_sub(vf_load(at), read[v]));
+        vf_store(at, ut);
+        vf_store(r + wide + v * VL, vf_fma(own, ut, out[v]));
+    }
+}
+
 /* The rows of a block against one strip. */
 static void solve_strip(const struct delta_coefs *c, const struct delta_block *b, float *u, float *r)
 {
@@ -234,16 +266,16 @@ static void solve_strip(const struct delta_coefs *c, const struct delta_block *b
     int t = b->have;
     for (; t + SOLVE <= end; t += SOLVE, r += 2 * SOLVE * STRIP)
         solve_tile(c, t, SOLVE, STRIP_VF, u, r, STRIP);
-    for (; t < end; t++, r += 2 * STRIP) solve_tile(c, t, 1, STRIP_VF, u, r, STRIP);
+    for (; t < end; t++, r += 2 * STRIP) solve_one(c, t, STRIP_VF, u, STRIP, r, STRIP);
 }
 
 /* One token against strips side by side: one chain would wait for itself. */
-static void solve_token(const struct delta_coefs *c, int t, float *u, float *r, int wide)
+static void solve_token(const struct delta_coefs *c, int t, float *u, int64_t step, float *r, int wide)
 {
     int v = 0;
     for (; v + SIDE_VF * VL <= wide; v += SIDE_VF * VL)
-        solve_tile(c, t, 1, SIDE_VF, u + v, r + v, wide);
-    for (; v < wide; v += STRIP) solve_tile(c, t, 1, STRIP_VF, u + v, r + v, wide);
+        solve_one(c, t, SIDE_VF, u + v, step, r + v, wide);
+    for (; v < wide; v += STRIP) solve_one(c, t, STRIP_VF, u + v, step, r + v, wide);
 }
 
 /* ---- fold ------------------------------------------------------------------------------------------ */
@@ -304,12 +336,12 @@ VF_INLINE void fold_rows(const struct delta_coefs *c, int n, int Dk, bool round,
 
 /* One strip at the edge of a block of n entries. */
 static void fold_strip(const struct delta_head *h, const struct delta_coefs *c, int n, const float *u,
-                       int wide, const float *from, float *to)
+                       int64_t step, const float *from, float *to)
 {
     for (int i = 0; i < n; i++)
         for (int v = 0; v < STRIP_VF; v++)
             vf_store(h->x + i * STRIP + v * VL,
-                     vf_mul(vf_set1(c->w[i]), vf_load(u + i * wide + v * VL)));
+                     vf_mul(vf_set1(c->w[i]), vf_load(u + i * step + v * VL)));
     if (h->round)
         fold_rows(c, n, h->Dk, true, h->x, from, to);
     else

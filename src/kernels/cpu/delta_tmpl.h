@@ -4,6 +4,7 @@
  * Every number is made by one order of operations that does not know where a call began: the same
  * bits come out whether an entry was read from the log or is new. */
 #include "kernels/cpu/delta.h"
+#include "kernels/cpu/row_tmpl.h"
 #include "kernels/cpu/vec_rows_tmpl.h"
 
 /* Rows of k that meet k_t and q_t at once. Bounded by registers; does not change bits. */
@@ -18,6 +19,23 @@ static inline float *raw_of(const struct delta_head *h, int i)
     return h->raw + (int64_t)i * 2 * h->row;
 }
 
+/* e^-104 is 0 in f32. No sum of decays goes further down for one token: it would leave no bits for
+ * the mild ones that follow in the block, and -infinity none at all. */
+static const float LEAST_DECAY = -104.0f;
+
+/* Keys of entries: copies, or where the log has them. */
+struct keys {
+    const void *at;
+    int64_t step; /* elements from entry to entry */
+    bool half;    /* bf16; a constant wherever they are read */
+};
+
+VF_INLINE vf key_load(struct keys k, int64_t i, int d)
+{
+    return k.half ? vf_load_bf16((const uint16_t *)k.at + i * k.step + d)
+                  : vf_load((const float *)k.at + i * k.step + d);
+}
+
 /* Sums of 16 lanes in the making: of entry i with k_t at i, with q_t at `half` + i, and what they end
  * as. Both of up to 8 entries share one tree. */
 struct dots {
@@ -29,10 +47,10 @@ struct dots {
 static inline void dots_begin(struct dots *dots, int n) { dots->half = n > 8 ? BLOCK : 8; }
 
 /* k_i . k_t and k_i . q_t for i from..from+many-1. Those beyond t mean nothing. */
-VF_INLINE void dots_tile(const struct delta_head *h, int t, int from, int many, int row,
-                         struct dots *dots)
+VF_INLINE void dots_tile(const struct delta_head *h, struct keys k, int t, int from, int many,
+                         int row, struct dots *dots)
 {
-    const float *x = h->raw + t * 2 * row, *k = h->raw + from * 2 * row;
+    const float *x = h->raw + t * 2 * row;
     vf sum_k[DOTS][VF16], sum_q[DOTS][VF16];
     VF_UNROLL
     for (int j = 0; j < many; j++) {
@@ -45,7 +63,7 @@ VF_INLINE void dots_tile(const struct delta_head *h, int t, int from, int many, 
             const vf at_x = vf_load(x + d + p * VL), at_y = vf_load(x + row + d + p * VL);
             VF_UNROLL
             for (int j = 0; j < many; j++) {
-                const vf at_k = vf_load(k + j * 2 * row + d + p * VL);
+                const vf at_k = key_load(k, from + j, d + p * VL);
                 sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
                 sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
             }
@@ -76,29 +94,69 @@ static inline void dots_end(struct dots *dots, int n)
 
 /* ---- one gate a head ----------------------------------------------------------------------------- */
 
+/* Entries 0..n-1 with entry t, by tiles; returns where those end. */
+VF_INLINE int dots_all(const struct delta_head *h, struct keys k, int t, int n, int row,
+                       struct dots *dots)
+{
+    int i = 0;
+    for (; i + DOTS / 2 < n; i += DOTS) dots_tile(h, k, t, i, DOTS, row, dots);
+    if (i >= n) return i;
+    dots_tile(h, k, t, i, DOTS / 2, row, dots);
+    return i + DOTS / 2;
+}
+
+/* k_t . q_t alone: where keys are read from the log, this one is not there yet. */
+VF_INLINE struct vf16 dots_own(const struct delta_head *h, int t)
+{
+    const float *k = raw_of(h, t);
+    struct vf16 own;
+    for (int p = 0; p < VF16; p++) own.part[p] = vf_zero();
+    for (int d = 0; d < h->row; d += VL) {
+        vf *sum = &own.part[d / VL % VF16];
+        *sum = vf_fma(vf_load(k + d), vf_load(k + h->row + d), *sum);
+    }
+    return own;
+}
+
 /* e^(G_t - G_i) of the pairs is in c->ck: their coefficients. */
+VF_INLINE void scalar_coefs(const struct dots *dots, const struct delta_coefs *c, int t)
+{
+    float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
+    for (int i = 0; i < BLOCK; i += VL) {
+        const vf w = vf_load(ck + i);
+        vf_store(ck + i, vf_mul(w, vf_load(dots->end + i)));
+        vf_store(cq + i, vf_mul(w, vf_load(dots->end + dots->half + i)));
+    }
+}
+
 VF_INLINE void scalar_entry_of(const struct delta_head *h, const struct delta_coefs *c, int t, int row)
 {
     struct dots dots;
-    int i = 0;
     dots_begin(&dots, t + 1);
-    for (; i + DOTS / 2 <= t; i += DOTS) dots_tile(h, t, i, DOTS, row, &dots);
-    if (i <= t) {
-        dots_tile(h, t, i, DOTS / 2, row, &dots);
-        i += DOTS / 2;
-    }
-    dots_end(&dots, i);
-    float *ck = c->ck + t * BLOCK, *cq = c->cq + t * BLOCK;
-    for (i = 0; i < BLOCK; i += VL) {
-        const vf w = vf_load(ck + i);
-        vf_store(ck + i, vf_mul(w, vf_load(dots.end + i)));
-        vf_store(cq + i, vf_mul(w, vf_load(dots.end + dots.half + i)));
-    }
+    dots_end(&dots, dots_all(h, (struct keys){h->raw, 2 * row, false}, t, t + 1, row, &dots));
+    scalar_coefs(&dots, c, t);
+}
+
+/* The same of one token, with keys in the log. */
+VF_INLINE void scalar_token_of(const struct delta_head *h, const struct delta_coefs *c, int t,
+                               bool half, int row)
+{
+    struct dots dots;
+    dots_begin(&dots, t + 1);
+    const int end = dots_all(h, (struct keys){h->past.k, h->past.k_step, half}, t, t, row, &dots);
+    dots.sum[t] = dots.sum[dots.half + t] = dots_own(h, t);
+    dots_end(&dots, end > t ? end : t + 1);
+    scalar_coefs(&dots, c, t);
 }
 
 static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
 {
-    if (h->row == USUAL)
+    const bool half = h->a->slots && h->a->slots->k_type == DTYPE_BF16;
+    if (h->past.count > 0 && half)
+        scalar_token_of(h, c, t, true, h->row);
+    else if (h->past.count > 0)
+        scalar_token_of(h, c, t, false, h->row);
+    else if (h->row == USUAL)
         scalar_entry_of(h, c, t, USUAL);
     else
         scalar_entry_of(h, c, t, h->row);
@@ -124,10 +182,10 @@ static void scalar_block(struct delta_head *h, struct delta_coefs *c, const stru
 
 /* What is left at entry t of entry i is a product, made from t downwards: e^(G_t - G_{t-1}) first.
  * This is one multiplication for each pair where e^(G_t - G_i) would be an exp. */
-VF_INLINE void decayed_tile(const struct delta_head *h, int t, int top, int many, int row,
-                            struct dots *dots)
+VF_INLINE void decayed_tile(const struct delta_head *h, struct keys k, int t, int top, int many,
+                            int row, struct dots *dots)
 {
-    const float *x = h->raw + t * 2 * row, *k = h->raw + top * 2 * row, *step = h->step + top * row;
+    const float *x = h->raw + t * 2 * row, *step = h->step + top * row;
     vf sum_k[DECAYED_DOTS][VF16], sum_q[DECAYED_DOTS][VF16];
     VF_UNROLL
     for (int j = 0; j < many; j++) {
@@ -142,7 +200,7 @@ VF_INLINE void decayed_tile(const struct delta_head *h, int t, int top, int many
             vf left = vf_load(h->product + at);
             VF_UNROLL
             for (int j = 0; j < many; j++) {
-                const vf at_k = vf_mul(left, vf_load(k - j * 2 * row + at));
+                const vf at_k = vf_mul(left, key_load(k, top - j, at));
                 sum_k[j][p] = vf_fma(at_k, at_x, sum_k[j][p]);
                 sum_q[j][p] = vf_fma(at_k, at_y, sum_q[j][p]);
                 left = vf_mul(left, vf_load(step - j * row + at));
@@ -161,16 +219,31 @@ VF_INLINE void decayed_tile(const struct delta_head *h, int t, int top, int many
 }
 
 /* Entries top..0 of them, from the last on. */
-VF_INLINE void decayed_dots(const struct delta_head *h, int t, int row, struct dots *dots)
+VF_INLINE void decayed_all(const struct delta_head *h, struct keys k, int t, int row,
+                           struct dots *dots)
 {
     int top = t - 1;
     for (; top + 1 >= DECAYED_DOTS; top -= DECAYED_DOTS)
-        decayed_tile(h, t, top, DECAYED_DOTS, row, dots);
+        decayed_tile(h, k, t, top, DECAYED_DOTS, row, dots);
     if (DECAYED_DOTS > 2 && top >= 1) {
-        decayed_tile(h, t, top, 2, row, dots);
+        decayed_tile(h, k, t, top, 2, row, dots);
         top -= 2;
     }
-    if (top >= 0) decayed_tile(h, t, top, 1, row, dots);
+    if (top >= 0) decayed_tile(h, k, t, top, 1, row, dots);
+}
+
+static void decayed_dots(const struct delta_head *h, int t, struct dots *dots)
+{
+    const struct keys copies = {h->raw, 2 * h->row, false}, usual = {h->raw, 2 * USUAL, false};
+    const struct keys log = {h->past.k, h->past.k_step, false}, half = {log.at, log.step, true};
+    if (h->past.count > 0 && h->a->slots->k_type == DTYPE_BF16)
+        decayed_all(h, half, t, h->row, dots);
+    else if (h->past.count > 0)
+        decayed_all(h, log, t, h->row, dots);
+    else if (h->row == USUAL)
+        decayed_all(h, usual, t, USUAL, dots);
+    else
+        decayed_all(h, copies, t, h->row, dots);
 }
 
 static void channel_entry(const struct delta_head *h, const struct delta_coefs *c, int t)
@@ -189,10 +262,7 @@ static void channel_entry(const struct delta_head *h, const struct delta_coefs *
     }
     memcpy(h->product, h->step + (int64_t)t * h->row, sizeof(float) * (size_t)h->row);
     dots_begin(&dots, t);
-    if (h->row == USUAL)
-        decayed_dots(h, t, USUAL, &dots);
-    else
-        decayed_dots(h, t, h->row, &dots);
+    decayed_dots(h, t, &dots);
     dots_end(&dots, t);
     memcpy(c->ck + t * BLOCK, dots.end, sizeof(float) * BLOCK);
     memcpy(cq, dots.end + dots.half, sizeof(float) * BLOCK);
@@ -213,54 +283,68 @@ static void channel_fold(const struct delta_head *h, const struct delta_coefs *c
     }
 }
 
+/* G of the new entries from their g, and e^(G_i - G_{i-1}) of all; of i = 0, which no sum uses,
+ * something. */
+static void channel_sums(const struct delta_head *h, const struct delta_block *b)
+{
+    const bool stays = h->past.count > 0;
+    const float *past = stays ? h->past.G : h->G;
+    const int64_t from = stays ? h->past.G_step : h->row, row = h->row;
+    for (int d = 0; d < h->row; d += VL) {
+        vf G = b->have > 0 ? vf_load(past + d) : vf_zero();
+        for (int i = 1; i < b->have; i++) {
+            const vf next = vf_load(past + i * from + d);
+            vf_store(h->step + i * row + d, vf_decay(vf_sub(next, G)));
+            G = next;
+        }
+        for (int i = b->have; i < b->have + b->rows; i++) {
+            float *at = h->G + i * row + d;
+            const vf next = vf_add(G, vf_at_least(vf_load(at), LEAST_DECAY));
+            vf_store(at, next);
+            vf_store(h->step + i * row + d, vf_decay(vf_sub(next, G)));
+            G = next;
+        }
+    }
+}
+
 static void channel_block(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
 {
     const int n = b->have + b->rows;
-    for (int d = 0; d < h->row; d += VL) { /* step 0 is never used for a sum */
-        vf before = vf_load(h->G + d);
-        vf_store(h->step + d, before);
-        for (int i = 1; i < n; i++) {
-            const vf G = vf_load(h->G + (int64_t)i * h->row + d);
-            vf_store(h->step + (int64_t)i * h->row + d, vf_decay(vf_sub(G, before)));
-            before = G;
-        }
-    }
+    channel_sums(h, b);
     for (int t = b->have; t < n; t++) channel_entry(h, c, t);
     if (b->fold) channel_fold(h, c, n);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------- */
 
+/* One token reads k and G of the log where they lie, if nothing has to be folded, moved or padded. */
+static bool past_stays(const struct delta_head *h, const struct delta_block *b)
+{
+    const struct delta_slots *d = h->a->slots;
+    return d && b->rows == 1 && !b->fold && b->keep == b->from && h->Dk == h->row &&
+           d->k_type != DTYPE_F16;
+}
+
 /* k and G of entries that stand in the log. Their q and beta are not needed again. */
 static void load_entries(struct delta_head *h, const struct delta_block *b)
 {
     const struct delta_slots *d = h->a->slots;
-    const int64_t slot = d ? h->a->rows->slot[h->b] : 0;
-    for (int i = 0; i < b->have; i++) {
-        const int64_t k = delta_log_at(d, slot, b->from + i, d->Hk, h->hk, h->Dk);
-        row_load(raw_of(h, i), (char *)d->k + k * (int64_t)dtype_size(d->k_type), d->k_type, h->Dk,
-                 16);
-        const float *G = d->G;
-        if (h->channel)
-            row_load(h->G + (int64_t)i * h->row,
-                     G + delta_log_at(d, slot, b->from + i, d->Hv, h->hv, h->Dk), DTYPE_F32, h->Dk,
-                     16);
-        else
-            h->G[i] = G[delta_log_at(d, slot, b->from + i, d->Hv, h->hv, 1)];
-    }
-}
-
-/* e^-104 is 0 in f32. No sum of decays goes further down for one token: it would leave no bits for
- * the mild ones that follow in the block, and -infinity none at all. */
-static const float LEAST_DECAY = -104.0f;
-
-/* G of a token from its g, and from the entry before it. */
-static inline void add_decay(float *G, const float *before, int gates)
-{
-    for (int i = 0; i < gates; i++) {
-        const float g = G[i] < LEAST_DECAY ? LEAST_DECAY : G[i];
-        G[i] = before ? before[i] + g : g;
-    }
+    const int64_t slot = d ? h->a->rows->slot[h->b] : 0, size = d ? (int64_t)dtype_size(d->k_type) : 0;
+    const bool stays = past_stays(h, b);
+    h->past = (struct delta_past){.count = 0};
+    if (b->have == 0) return;
+    const char *k = (char *)d->k + size * delta_log_at(d, slot, b->from, d->Hk, h->hk, h->Dk);
+    const int width = h->channel ? h->Dk : 1;
+    const float *G = d->G;
+    G += delta_log_at(d, slot, b->from, d->Hv, h->hv, width);
+    const int64_t k_step = (int64_t)d->Hk * h->Dk, G_step = (int64_t)d->Hv * width;
+    if (stays) h->past = (struct delta_past){b->have, k, G, k_step, G_step};
+    if (!stays)
+        rows_load(h->raw, 2 * h->row, k, k_step * size, d->k_type, b->have, h->Dk, 16);
+    if (!h->channel)
+        for (int i = 0; i < b->have; i++) h->G[i] = G[i * G_step];
+    else if (!stays)
+        rows_load(h->G, h->row, G, G_step * (int64_t)sizeof *G, DTYPE_F32, b->have, h->Dk, 16);
 }
 
 /* New rows of a tensor [T][head][Dk], and where those of an entry go. */
@@ -288,11 +372,13 @@ static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struc
     load_new(h, b, a->k, h->hk, raw, 2 * h->row);
     load_new(h, b, a->q, h->hk, raw + h->row, 2 * h->row);
     if (h->channel) load_new(h, b, a->g, h->hv, G, h->row);
-    for (int i = 0; i < b->rows; i++, G += gates) {
+    for (int i = 0; i < b->rows; i++) {
         const int64_t row = b->row + i;
         c->beta[b->have + i] = element(a->beta, row * a->beta->stride[0] + h->hv);
-        if (!h->channel) *G = element(a->g, row * a->g->stride[0] + h->hv);
-        add_decay(G, b->have + i > 0 ? G - gates : NULL, gates);
+        if (h->channel) continue;
+        const float g = element(a->g, row * a->g->stride[0] + h->hv);
+        const float decay = g < LEAST_DECAY ? LEAST_DECAY : g;
+        G[i] = b->have + i > 0 ? G[i - 1] + decay : decay;
     }
 }
 

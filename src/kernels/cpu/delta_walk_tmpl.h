@@ -25,24 +25,41 @@ static inline int64_t step_of(const struct tensor *t)
     return t->stride[0] * (int64_t)dtype_size(t->dtype);
 }
 
+/* The rows of u of a group of strips, [16] of them, `step` floats apart. */
+struct us {
+    float *at;
+    int64_t step;
+};
+
+/* u of one token, or of none before a fold, stays in the log. */
+static struct us us_of(const struct delta_head *h, const struct delta_block *b, struct columns c)
+{
+    const bool stays = h->a->slots && c.count == c.wide &&
+                       (b->rows == 0 || (b->rows == 1 && b->keep == b->from));
+    if (!stays) return (struct us){h->u, c.wide};
+    return (struct us){log_u(h, b->from, c.from), log_u_step(h) / (int64_t)sizeof(float)};
+}
+
 /* u of entries in the log, and v where the new u will be. */
-static void load_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
+static void load_columns(const struct delta_head *h, const struct delta_block *b, struct columns c,
+                         struct us u)
 {
     const struct tensor *v = h->a->v;
-    if (b->have > 0)
+    if (b->have > 0 && u.at == h->u)
         rows_load(h->u, c.wide, log_u(h, b->from, c.from), log_u_step(h), DTYPE_F32, b->have, c.count,
                   c.wide);
-    rows_load(h->u + b->have * c.wide, c.wide,
+    rows_load(u.at + b->have * u.step, (int)u.step,
               tensor_at(v, b->row * v->stride[0] + h->hv * v->stride[1] + c.from), step_of(v), v->dtype,
               b->rows, c.count, c.wide);
 }
 
-static void store_columns(const struct delta_head *h, const struct delta_block *b, struct columns c)
+static void store_columns(const struct delta_head *h, const struct delta_block *b, struct columns c,
+                          struct us u)
 {
     const struct tensor *o = h->a->o;
     rows_store(tensor_at(o, b->row * o->stride[0] + h->hv * o->stride[1] + c.from), step_of(o), o->dtype,
                h->r + c.wide, 2 * c.wide, b->rows, c.count);
-    if (b->keep < 0) return;
+    if (b->keep < 0 || u.at != h->u) return;
     const int stay = b->keep == b->from ? b->have : 0;
     rows_store(log_u(h, b->keep + stay, c.from), log_u_step(h), DTYPE_F32, h->u + stay * c.wide, c.wide,
                b->have + b->rows - stay, c.count);
@@ -133,7 +150,7 @@ static void place_pack(struct place *p)
     p->dirty = false;
 }
 
-static void fold_group(const struct delta_head *h, int j, struct place *p, int wide)
+static void fold_group(const struct delta_head *h, int j, struct place *p, struct us u)
 {
     const struct delta_block *b = &h->block[j];
     float *to = p->now;
@@ -142,7 +159,7 @@ static void fold_group(const struct delta_head *h, int j, struct place *p, int w
         to = h->aside;
     }
     for (int s = 0; s * h->strip < p->floats; s++)
-        fold_strip(h, &h->coefs[j], b->have + b->rows, h->u + s * STRIP, wide,
+        fold_strip(h, &h->coefs[j], b->have + b->rows, u.at + s * STRIP, u.step,
                    p->now + s * h->strip, to + s * h->strip);
     p->now = to;
     p->dirty = p->packed && !b->aside;
@@ -165,20 +182,21 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         const struct delta_coefs *c = &h->coefs[j];
         const struct strips S = {half ? (const void *)p.packed : p.now, h->strip, count};
         const float *kq = c->kq + (int64_t)b->have * 2 * h->row;
-        load_columns(h, b, columns);
+        const struct us u = us_of(h, b, columns);
+        load_columns(h, b, columns, u);
         struct ahead ahead[BLOCK];
         const int tiles = b->rows == 1 ? 0 : 2 * b->rows / DOT_ROWS;
         const int fetched = rows_ahead(h, b, first, tiles, ahead);
         if (first == 0) fetch_log(h, b);
         if (b->rows == 1) {
             dots_token(&S, half, kq, h->row, h->Dk, h->r);
-            solve_token(c, b->have, h->u, h->r, wide);
+            solve_token(c, b->have, u.at, u.step, h->r, wide);
         } else {
             dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r, ahead, fetched, h->channel);
             solve_strip(c, b, h->u, h->r);
         }
-        store_columns(h, b, columns);
-        if (b->fold) fold_group(h, j, &p, wide);
+        store_columns(h, b, columns, u);
+        if (b->fold) fold_group(h, j, &p, u);
     }
     place_pack(&p);
 }
