@@ -17,6 +17,7 @@
 #include "kernels/cpu/vec_portable.h"
 
 #include "kernels/cpu/delta_tmpl.h"
+#include "kernels/cpu/delta_block_tmpl.h"
 #include "kernels/cpu/delta_strips_tmpl.h"
 #include "kernels/cpu/delta_walk_tmpl.h"
 

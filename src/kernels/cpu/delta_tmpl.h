@@ -162,6 +162,66 @@ static void scalar_entry(const struct delta_head *h, const struct delta_coefs *c
         scalar_entry_of(h, c, t, h->row);
 }
 
+/* Two tokens with entries in fours: 16 sums are one tree, and on AVX-512 never leave the registers.
+ * These are so many of both that registers hold at once. */
+enum { PAIR_TOKENS = DOTS < 8 ? 1 : 2, PAIR_KEYS = DOTS / PAIR_TOKENS };
+
+/* sum[8 a + e] = k_e . k_a, sum[8 a + 4 + e] = k_e . q_a. */
+VF_INLINE void pair_tile(const float *x, const float *k, int row, struct vf16 *sum)
+{
+    vf s[2 * PAIR_TOKENS][PAIR_KEYS][VF16] = {0};
+    for (int d = 0; d < row; d += 16) {
+        VF_UNROLL
+        for (int p = 0; p < VF16; p++) {
+            const int at = d + p * VL;
+            VF_UNROLL
+            for (int e = 0; e < PAIR_KEYS; e++) {
+                const vf key = vf_load(k + e * 2 * row + at);
+                VF_UNROLL
+                for (int y = 0; y < 2 * PAIR_TOKENS; y++)
+                    s[y][e][p] = vf_fma(key, vf_load(x + y * row + at), s[y][e][p]);
+            }
+        }
+    }
+    VF_UNROLL
+    for (int e = 0; e < PAIR_KEYS; e++) {
+        VF_UNROLL
+        for (int y = 0; y < 2 * PAIR_TOKENS; y++) {
+            VF_UNROLL
+            for (int p = 0; p < VF16; p++) sum[4 * y + e].part[p] = s[y][e][p];
+        }
+    }
+}
+
+VF_INLINE void scalar_pair_of(const struct delta_head *h, const struct delta_coefs *c, int t, int row)
+{
+    for (int i = 0; i < t + 2; i += 4) {
+        struct vf16 sum[16];
+        float end[16];
+        VF_UNROLL
+        for (int a = 0; a < 2; a += PAIR_TOKENS) {
+            VF_UNROLL
+            for (int e = 0; e < 4; e += PAIR_KEYS)
+                pair_tile(h->raw + (t + a) * 2 * row, h->raw + (i + e) * 2 * row, row,
+                          sum + 8 * a + e);
+        }
+        sums16(end, sum);
+        for (int a = 0; a < 2; a++) {
+            float *ck = c->ck + (t + a) * BLOCK + i, *cq = c->cq + (t + a) * BLOCK + i;
+            for (int e = 0; e < 4; e++) cq[e] = ck[e] * end[8 * a + 4 + e];
+            for (int e = 0; e < 4; e++) ck[e] *= end[8 * a + e];
+        }
+    }
+}
+
+static void scalar_pair(const struct delta_head *h, const struct delta_coefs *c, int t)
+{
+    if (h->row == USUAL)
+        scalar_pair_of(h, c, t, USUAL);
+    else
+        scalar_pair_of(h, c, t, h->row);
+}
+
 static void scalar_block(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
 {
     const int n = b->have + b->rows;
@@ -171,7 +231,9 @@ static void scalar_block(struct delta_head *h, struct delta_coefs *c, const stru
         for (int i = 0; i < BLOCK; i += VL)
             vf_store(c->ck + t * BLOCK + i,
                      vf_decay(vf_sub(vf_set1(h->G[t]), vf_load(h->G + i))));
-    for (int t = b->have; t < n; t++) scalar_entry(h, c, t);
+    int t = b->have;
+    for (; t + 2 <= n; t += 2) scalar_pair(h, c, t);
+    if (t < n) scalar_entry(h, c, t);
     if (!b->fold) return;
     for (int i = 0; i < BLOCK; i += VL)
         vf_store(c->w + i, vf_decay(vf_sub(vf_set1(h->G[n - 1]), vf_load(h->G + i))));
@@ -313,94 +375,4 @@ static void channel_block(struct delta_head *h, struct delta_coefs *c, const str
     channel_sums(h, b);
     for (int t = b->have; t < n; t++) channel_entry(h, c, t);
     if (b->fold) channel_fold(h, c, n);
-}
-
-/* ---- a block -------------------------------------------------------------------------------------- */
-
-/* One token reads k and G of the log where they lie, if nothing has to be folded, moved or padded. */
-static bool past_stays(const struct delta_head *h, const struct delta_block *b)
-{
-    const struct delta_slots *d = h->a->slots;
-    return d && b->rows == 1 && !b->fold && b->keep == b->from && h->Dk == h->row &&
-           d->k_type != DTYPE_F16;
-}
-
-/* k and G of entries that stand in the log. Their q and beta are not needed again. */
-static void load_entries(struct delta_head *h, const struct delta_block *b)
-{
-    const struct delta_slots *d = h->a->slots;
-    const int64_t slot = d ? h->a->rows->slot[h->b] : 0, size = d ? (int64_t)dtype_size(d->k_type) : 0;
-    const bool stays = past_stays(h, b);
-    h->past = (struct delta_past){.count = 0};
-    if (b->have == 0) return;
-    const char *k = (char *)d->k + size * delta_log_at(d, slot, b->from, d->Hk, h->hk, h->Dk);
-    const int width = h->channel ? h->Dk : 1;
-    const float *G = d->G;
-    G += delta_log_at(d, slot, b->from, d->Hv, h->hv, width);
-    const int64_t k_step = (int64_t)d->Hk * h->Dk, G_step = (int64_t)d->Hv * width;
-    if (stays) h->past = (struct delta_past){b->have, k, G, k_step, G_step};
-    if (!stays)
-        rows_load(h->raw, 2 * h->row, k, k_step * size, d->k_type, b->have, h->Dk, 16);
-    if (!h->channel)
-        for (int i = 0; i < b->have; i++) h->G[i] = G[i * G_step];
-    else if (!stays)
-        rows_load(h->G, h->row, G, G_step * (int64_t)sizeof *G, DTYPE_F32, b->have, h->Dk, 16);
-}
-
-/* New rows of a tensor [T][head][Dk], and where those of an entry go. */
-static inline void load_new(const struct delta_head *h, const struct delta_block *b,
-                            const struct tensor *t, int64_t head, float *to, int wide)
-{
-    rows_load(to, wide, tensor_at(t, b->row * t->stride[0] + head * t->stride[1]),
-              t->stride[0] * (int64_t)dtype_size(t->dtype), t->dtype, b->rows, h->Dk, 16);
-}
-
-/* Element i of a tensor. */
-static inline float element(const struct tensor *t, int64_t i)
-{
-    float x;
-    if (t->dtype == DTYPE_F32) return *(const float *)tensor_at(t, i);
-    cpu_load_row(&x, tensor_at(t, i), t->dtype, 1);
-    return x;
-}
-
-static void load_tokens(struct delta_head *h, struct delta_coefs *c, const struct delta_block *b)
-{
-    const struct delta_args *a = h->a;
-    const int gates = h->channel ? h->row : 1;
-    float *raw = raw_of(h, b->have), *G = h->G + (int64_t)b->have * gates;
-    load_new(h, b, a->k, h->hk, raw, 2 * h->row);
-    load_new(h, b, a->q, h->hk, raw + h->row, 2 * h->row);
-    if (h->channel) load_new(h, b, a->g, h->hv, G, h->row);
-    for (int i = 0; i < b->rows; i++) {
-        const int64_t row = b->row + i;
-        c->beta[b->have + i] = element(a->beta, row * a->beta->stride[0] + h->hv);
-        if (h->channel) continue;
-        const float g = element(a->g, row * a->g->stride[0] + h->hv);
-        const float decay = g < LEAST_DECAY ? LEAST_DECAY : g;
-        G[i] = b->have + i > 0 ? G[i - 1] + decay : decay;
-    }
-}
-
-/* G of the entries that stay; those that stay where they stood are there. */
-static void keep_G(const struct delta_head *h, const struct delta_block *b)
-{
-    const struct delta_slots *d = h->a->slots;
-    if (b->keep < 0) return;
-    float *G = d->G;
-    const int width = h->channel ? h->Dk : 1, gates = h->channel ? h->row : 1;
-    for (int i = b->keep == b->from ? b->have : 0; i < b->have + b->rows; i++)
-        memcpy(G + delta_log_at(d, h->a->rows->slot[h->b], b->keep + i, d->Hv, h->hv, width),
-               h->G + (int64_t)i * gates, sizeof(float) * (size_t)width);
-}
-
-static void block_coefs(struct delta_head *h, int j)
-{
-    struct delta_coefs *c = &h->coefs[j];
-    const struct delta_block *b = &h->block[j];
-    if (!h->channel) h->raw = c->kq;
-    load_entries(h, b);
-    load_tokens(h, c, b);
-    (h->channel ? channel_block : scalar_block)(h, c, b);
-    keep_G(h, b);
 }
