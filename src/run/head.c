@@ -74,6 +74,7 @@ static enum gdn_status run_late(struct engine *e, int32_t B, int32_t T)
     const struct mtp_in in = head_in(e, &pass, layer_of(e)->conv.x,
                                      e->state.slots * layer_of(e)->conv.ring);
     mtp_keep(&pass, e->mtp, &in, layer_of(e));
+    e->device->finish(e->device); /* staging is filled again behind this */
     return pass_status(&pass);
 }
 
