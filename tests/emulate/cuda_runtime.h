@@ -3,8 +3,8 @@
  * The same kernel sources are compiled by the C++ compiler. A block's threads are fibers of one
  * thread: each runs until it waits at a barrier, a shuffle or a matrix instruction. Launches
  * alternate between rising and falling order of threads, so that a missing barrier shows as other
- * bits. Shared and device memory start as NaN. What it cannot show: races inside a warp's step,
- * memory models, speed. */
+ * bits. Shared and device memory start as NaN. What a stream is asked for happens when it is waited for
+ * and no sooner. What it cannot show: races inside a warp's step, memory models, speed. */
 #ifndef EMULATE_CUDA_RUNTIME_H
 #define EMULATE_CUDA_RUNTIME_H
 
@@ -214,7 +214,7 @@ typedef struct {
     unsigned numAttrs;
 } cudaLaunchConfig_t;
 
-void emulated_do(const std::function<void()> &work); /* now, or noted by a capture */
+void emulated_do(const std::function<void()> &work); /* at the next wait, or noted by a capture */
 void emulated_launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &kernel);
 
 template <typename... P, typename... A>
@@ -231,6 +231,8 @@ cudaError_t cudaFree(void *block);
 cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void *block);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaDeviceSynchronize(void);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t);
 cudaError_t cudaStreamBeginCapture(cudaStream_t, int mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph);
@@ -246,8 +248,6 @@ static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaM
 }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "an emulated error"; }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <vector>
 
@@ -297,14 +298,21 @@ struct emulated_graph {
     std::vector<std::function<void()>> work;
 };
 static emulated_graph *capture;
+static std::vector<std::function<void()>> asked; /* of the stream, and not done yet */
 
 void emulated_do(const std::function<void()> &work)
 {
-    if (capture)
-        capture->work.push_back(work);
-    else
-        work();
+    (capture ? capture->work : asked).push_back(work);
 }
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    for (const auto &work : asked) work();
+    asked.clear();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize(); }
 
 /* A block begins behind its size, which stands 256 bytes before it. */
 static size_t taken;
@@ -324,6 +332,7 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
 
 cudaError_t cudaFree(void *block)
 {
+    cudaDeviceSynchronize();
     if (!block) return cudaSuccess;
     size_t bytes;
     memcpy(&bytes, (char *)block - 256, sizeof bytes);
@@ -339,13 +348,40 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *all)
     return cudaSuccess;
 }
 
-cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned) { return cudaMalloc(block, bytes); }
-cudaError_t cudaFreeHost(void *block) { return cudaFree(block); }
+/* Memory of the host that the GPU itself reads and writes: where blocks begin, how long they are. */
+static std::map<const char *, size_t> pinned;
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t)
+cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned)
 {
+    const cudaError_t error = cudaMalloc(block, bytes);
+    if (error == cudaSuccess) pinned[(const char *)*block] = bytes;
+    return error;
+}
+
+cudaError_t cudaFreeHost(void *block)
+{
+    pinned.erase((const char *)block);
+    return cudaFree(block);
+}
+
+static bool is_pinned(const void *at)
+{
+    const auto next = pinned.upper_bound((const char *)at);
+    if (next == pinned.begin()) return false;
+    const auto block = std::prev(next);
+    return (const char *)at < block->first + block->second;
+}
+
+/* Other memory of the host has been read when the call returns, or has been written. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t)
+{
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
+        const std::vector<char> now((const char *)from, (const char *)from + n);
+        emulated_do([=] { memcpy(to, now.data(), n); });
+        return cudaSuccess;
+    }
     emulated_do([=] { memcpy(to, from, n); });
-    return cudaSuccess;
+    return kind == cudaMemcpyDeviceToHost && !is_pinned(to) ? cudaDeviceSynchronize() : cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t)
@@ -375,7 +411,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsi
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t)
 {
-    for (const auto &work : graph->work) work();
+    asked.insert(asked.end(), graph->work.begin(), graph->work.end());
     return cudaSuccess;
 }
 
