@@ -22,7 +22,7 @@
 #include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/tiles.cuh"
 
-enum { CHUNK = 128, QUANT = 32, ROW_BYTES = 2 * CHUNK + 16, MOST_DEPTH = 4 };
+enum { CHUNK = 128, QUANT = 32, ROW_BYTES = 2 * CHUNK + 16 };
 
 template <enum dtype D> struct coded;
 template <> struct coded<DTYPE_BF16> {
@@ -243,17 +243,6 @@ static inline int stage_bytes(enum dtype d, int columns, int64_t T)
     return columns * pitch + (int)T * ROW_BYTES;
 }
 
-/* All but the `depth` - 1 last groups of copies are there. */
-static __device__ inline void wait_stage(int depth)
-{
-    if (depth == 1)
-        copies_wait<0>();
-    else if (depth == 2)
-        copies_wait<1>();
-    else
-        copies_wait<MOST_DEPTH - 1>();
-}
-
 static __device__ inline int chunks_of(int64_t from, int64_t end)
 {
     return from < end ? (int)((end - from + CHUNK - 1) / CHUNK) : 0;
@@ -327,11 +316,6 @@ static __device__ inline float sum_of(const float *sums, int slices, int t, int 
 static inline size_t sums_bytes(int slices, int rows, int columns)
 {
     return sizeof(float) * (size_t)(slices * rows * (columns + 4));
-}
-
-static inline int slices_of(int64_t K)
-{
-    return (int)((K + linear_slice(K) - 1) / linear_slice(K));
 }
 
 #endif

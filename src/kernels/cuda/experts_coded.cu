@@ -162,7 +162,7 @@ static int slice_chunks(int64_t K)
     return (int)((most + CHUNK - 1) / CHUNK);
 }
 
-static int depth_of(int units) { return units >= MOST_DEPTH ? MOST_DEPTH : units > 1 ? 2 : 1; }
+static int depth_of(int units) { return units >= MOST_STAGES ? MOST_STAGES : units > 1 ? 2 : 1; }
 
 static size_t duty_bytes(const struct duty &u, int columns)
 {
@@ -174,7 +174,7 @@ static int leave_form(struct device *device, enum dtype d, const struct experts_
                       struct duty *u)
 {
     int columns = 16;
-    u->slices = slices_of(c->I);
+    u->slices = linear_slices(c->I);
     u->chunks = slice_chunks(c->I);
     u->pairs = (int)c->best * u->slices;
     const int rounds = (u->pairs + MOST_WARPS - 1) / MOST_WARPS;
@@ -197,7 +197,7 @@ static int leave_form(struct device *device, enum dtype d, const struct experts_
 /* Columns of G, and as many of U. */
 static int enter_form(struct device *device, enum dtype d, int64_t K, int *depth, size_t *room)
 {
-    const int slices = slices_of(K);
+    const int slices = linear_slices(K);
     int columns = 16;
     *depth = depth_of(slice_chunks(K));
     for (;;) {
@@ -219,7 +219,7 @@ static void run_enter(struct device *device, const struct experts_call &c, uint1
 {
     launch_early(device, enter_coded<D, TILES>,
                  dim3((unsigned)(c.x.dim[0] * c.best), blocks_for(c.I, 4 * TILES)),
-                 (unsigned)slices_of(c.x.dim[1]) * WARP, room, c, h, depth,
+                 (unsigned)linear_slices(c.x.dim[1]) * WARP, room, c, h, depth,
                  stage_bytes(D, 8 * TILES, 1));
 }
 

@@ -3,6 +3,7 @@
  * A warp makes 4 columns of 8 rows. Its lanes lie along K: element k belongs to lane k/4 mod 32, k
  * ascending, and the lanes meet in a tree. bf16 with bf16 goes to tensor cores (linear_rows.cu). */
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 enum { WARPS = 4, COLUMNS = 4, ROWS = 8, STEP = 4 * WARP };
 
@@ -102,6 +103,23 @@ static bool is_made(const struct arena *scratch, const struct linear_part *part)
 {
     const unsigned char *at = (const unsigned char *)part->w->data;
     return at >= scratch->base && at < scratch->base + scratch->size;
+}
+
+struct few_form linear_form(struct device *device, few_bytes *bytes, enum dtype d, int chunk,
+                            int64_t T, int64_t N, int64_t K)
+{
+    struct few_form f = {32, T <= 8 ? 8 : T <= 16 ? 16 : 32, MOST_STAGES};
+    while (f.columns > 8 && N < 64 * f.columns) f.columns /= 2;
+    while (f.depth > 1 && f.depth / 2 * chunk >= linear_slice(K)) f.depth /= 2;
+    while (bytes(f, d, T, K) > cuda_shared(device)) {
+        if (f.depth > 1)
+            f.depth /= 2;
+        else if (f.columns > 8)
+            f.columns /= 2;
+        else
+            f.rows /= 2;
+    }
+    return f;
 }
 
 /* However x meets W: the same bits. */

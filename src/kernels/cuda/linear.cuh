@@ -79,10 +79,20 @@ static __host__ __device__ inline int64_t linear_slice(int64_t K)
     return K <= 2048 ? 128 : (K + 64 * MOST_SLICES - 1) / (64 * MOST_SLICES) * 64;
 }
 
+static inline int linear_slices(int64_t K)
+{
+    return (int)((K + linear_slice(K) - 1) / linear_slice(K));
+}
+
 /* How few rows are multiplied: a block makes `columns` of up to `rows` of them. */
 struct few_form {
     int columns, rows, depth; /* depth: stages of a warp, linear_rows.cu */
 };
+/* As many columns as leave work for 64 blocks; as many stages, of so many k, as a slice has and as there
+ * is room for in shared memory, of which a block with weights of type d takes `bytes`. */
+typedef size_t few_bytes(const struct few_form &form, enum dtype d, int64_t T, int64_t K);
+struct few_form linear_form(struct device *device, few_bytes *bytes, enum dtype d, int chunk,
+                            int64_t T, int64_t N, int64_t K);
 struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int64_t K);
 
 /* form.columns: of a tile of w. */

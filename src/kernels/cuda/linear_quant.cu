@@ -66,24 +66,14 @@ static int stage_of(const struct few_form &f, enum dtype d, int64_t T)
 static size_t shared_of(const struct few_form &f, enum dtype d, int64_t T, int64_t K)
 {
     const int size = stage_of(f, d, T);
-    return sums_bytes(slices_of(K), f.rows, f.columns) + (size_t)(slices_of(K) * f.depth * size);
+    const int slices = linear_slices(K);
+    return sums_bytes(slices, f.rows, f.columns) + (size_t)(slices * f.depth * size);
 }
 
 struct few_form linear_coded_form(struct device *device, enum dtype d, int64_t T, int64_t N,
                                   int64_t K)
 {
-    struct few_form f = {32, T <= 8 ? 8 : T <= 16 ? 16 : 32, MOST_DEPTH};
-    while (f.columns > 8 && N < 64 * f.columns) f.columns /= 2;
-    while (f.depth > 1 && f.depth / 2 * CHUNK >= linear_slice(K)) f.depth /= 2;
-    while (shared_of(f, d, T, K) > cuda_shared(device)) {
-        if (f.depth > 1)
-            f.depth /= 2;
-        else if (f.columns > 8)
-            f.columns /= 2;
-        else
-            f.rows /= 2;
-    }
-    return f;
+    return linear_form(device, shared_of, d, CHUNK, T, N, K);
 }
 
 template <enum dtype D, int R, int TILES>
@@ -92,7 +82,7 @@ static void run(struct device *device, const struct view &x, const struct view &
 {
     launch_early(device, few_coded<D, R, TILES>,
                  dim3(blocks_for(x.dim[0], 8 * R), (unsigned)w.tiles),
-                 (unsigned)slices_of(w.K) * WARP, shared_of(f, D, x.dim[0], w.K), x, y, w,
+                 (unsigned)linear_slices(w.K) * WARP, shared_of(f, D, x.dim[0], w.K), x, y, w,
                  f.depth, stage_of(f, D, x.dim[0]));
 }
 

@@ -14,7 +14,7 @@
 #include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/tiles.cuh"
 
-enum { CHUNK = 64, DEPTH = 4, PITCH = CHUNK + 8, UNITS = CHUNK / 8, AT_ONCE = WARP / UNITS };
+enum { CHUNK = 64, PITCH = CHUNK + 8, UNITS = CHUNK / 8, AT_ONCE = WARP / UNITS };
 
 /* What a warp works on. */
 struct patch {
@@ -99,17 +99,6 @@ static __device__ inline void multiply(float (*d)[TILES][4], const uint16_t *sta
     }
 }
 
-/* All but the `depth` - 1 last groups of copies are there. */
-static __device__ inline void wait_stage(int depth)
-{
-    if (depth == 1)
-        copies_wait<0>();
-    else if (depth == 2)
-        copies_wait<1>();
-    else
-        copies_wait<DEPTH - 1>();
-}
-
 /* d = the k from..end-1, whose W is asked for before the wait as far as there are stages for it. */
 template <int R, int TILES>
 static __device__ void run_slice(float (*d)[TILES][4], uint16_t *stage, int depth,
@@ -183,34 +172,16 @@ static __global__ void __launch_bounds__(MOST_SLICES *WARP)
 
 /* ---- the call -------------------------------------------------------------------------------- */
 
-static int slices_of(int64_t K)
-{
-    return (int)((K + linear_slice(K) - 1) / linear_slice(K));
-}
-
-static size_t shared_of(const struct few_form &f, int64_t T, int64_t K)
+static size_t shared_of(const struct few_form &f, enum dtype, int64_t T, int64_t K)
 {
     const size_t rows = (size_t)f.columns + (size_t)(T < f.rows ? T : f.rows);
     const size_t sums = sizeof(float) * (size_t)(f.rows * (f.columns + 4));
-    return (size_t)slices_of(K) * (sums + sizeof(uint16_t) * rows * (size_t)(f.depth * PITCH));
+    return (size_t)linear_slices(K) * (sums + sizeof(uint16_t) * rows * (size_t)(f.depth * PITCH));
 }
 
-/* As many columns as leave work for 64 blocks; as many stages as a slice has, and as there is room
- * for in shared memory. */
 struct few_form linear_few_form(struct device *device, int64_t T, int64_t N, int64_t K)
 {
-    struct few_form f = {32, T <= 8 ? 8 : T <= 16 ? 16 : 32, DEPTH};
-    while (f.columns > 8 && N < 64 * f.columns) f.columns /= 2;
-    while (f.depth > 1 && f.depth / 2 * CHUNK >= linear_slice(K)) f.depth /= 2;
-    while (shared_of(f, T, K) > cuda_shared(device)) {
-        if (f.depth > 1)
-            f.depth /= 2;
-        else if (f.columns > 8)
-            f.columns /= 2;
-        else
-            f.rows /= 2;
-    }
-    return f;
+    return linear_form(device, shared_of, DTYPE_BF16, CHUNK, T, N, K);
 }
 
 template <int R, int TILES>
@@ -219,7 +190,7 @@ static void run(struct device *device, const struct view &x, const struct view &
 {
     launch_as(device, !w.made, few_rows<R, TILES>,
               dim3(blocks_for(x.dim[0], 8 * R), (unsigned)w.tiles),
-              (unsigned)slices_of(w.K) * WARP, shared_of(f, x.dim[0], w.K), x, y, w,
+              (unsigned)linear_slices(w.K) * WARP, shared_of(f, DTYPE_BF16, x.dim[0], w.K), x, y, w,
               linear_slice(w.K), f.depth);
 }
 

@@ -241,7 +241,7 @@ bool linear_stream(struct device *device, const struct view &x, const struct vie
     const bool few = x.dim[0] <= FEW;
     const int32_t rows = few ? FEW : 4 * FEW;
     a.K = (int32_t)w.K, a.T = (int32_t)x.dim[0], a.units = (w.tiles + UNIT - 1) / UNIT;
-    a.slice = (int32_t)linear_slice(a.K), a.slices = (a.K + a.slice - 1) / a.slice;
+    a.slice = (int32_t)linear_slice(a.K), a.slices = linear_slices(a.K);
     if (!fits(device, x, w) || (few ? a.units < MUCH * blocks : a.slices > MOST_SLICES / 2)) return false;
     const size_t all = cuda_shared(device), room = few ? all / 2 : all;
     if (few) blocks *= 2;

@@ -136,6 +136,18 @@ static __device__ inline uint32_t bf16_pair(float x, float y)
 }
 #endif
 
+/* Of a ring of 1, 2 or MOST_STAGES stages, each a group of copies, the oldest is there. */
+enum { MOST_STAGES = 4 };
+static __device__ inline void wait_stage(int stages)
+{
+    if (stages == 1)
+        copies_wait<0>();
+    else if (stages == 2)
+        copies_wait<1>();
+    else
+        copies_wait<MOST_STAGES - 1>();
+}
+
 static __device__ inline float low_value(uint32_t pair) { return __uint_as_float(pair << 16); }
 static __device__ inline float high_value(uint32_t pair)
 {
