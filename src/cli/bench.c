@@ -261,17 +261,24 @@ static uint32_t isa_of(const struct bench_settings *s)
     return cpu_flags() & ~setup_without(&s->setup);
 }
 
+static enum gdn_status measure_roofs(struct job *job, struct gdn_error *err)
+{
+    const struct bench_settings *s = job->settings;
+    struct bench_report *r = &job->report;
+    if (!setup_on_host(&s->setup)) return GDN_OK;
+    return roofs_measure(isa_of(s), r->threads, job->info.token_bytes, &r->machine, err);
+}
+
 static enum gdn_status bench_model(struct job *job, const char *path, struct gdn_error *err)
 {
     struct bench_report *r = &job->report;
-    const uint32_t isa = isa_of(job->settings);
     TRY(open_model(job, path, err));
     r->peak = peak_bytes();
-    TRY(roofs_measure(isa, r->threads, job->info.token_bytes, &r->machine, err));
+    TRY(measure_roofs(job, err));
     peak_reset(); /* what the roof took is not the model's */
     TRY(measure_all(job, err));
     if (peak_bytes() > r->peak) r->peak = peak_bytes();
-    TRY(roofs_measure(isa, r->threads, job->info.token_bytes, &r->machine, err));
+    TRY(measure_roofs(job, err));
     struct bytes out = {0};
     bench_print(r, (enum bench_format)job->settings->format, job->settings->profile, &out);
     return output_bytes(&out, err);
@@ -346,7 +353,8 @@ const struct command command_bench = {
     .notes = "Medians; spread is highest less lowest over the median. The roof of a prompt is\n"
              "what the machine multiplies in registers, of an answer what it reads (weights,\n"
              "recurrent state, keys and values of the tokens before), both measured before and\n"
-             "after in the same run. Shapes: qwen3.5-0.8b, -2b, -4b, -9b, -35b-a3b, qwen3.6-27b,\n"
-             "qwen3-next-80b-a3b, kimi-linear-48b-a3b, olmo-hybrid-7b, or a config.json; their\n"
-             "weights are made in the GPU's memory, or as files in /tmp that are removed, in bf16.",
+             "after in the same run; those of a GPU are not known. Shapes: qwen3.5-0.8b, -2b,\n"
+             "-4b, -9b, -35b-a3b, qwen3.6-27b, qwen3-next-80b-a3b, kimi-linear-48b-a3b,\n"
+             "olmo-hybrid-7b, or a config.json; their weights are made in the GPU's memory, or as\n"
+             "files in /tmp that are removed, in bf16.",
 };

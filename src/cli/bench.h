@@ -23,7 +23,7 @@ struct bench_report {
     const char *model, *mode, *compute, *instructions;
     char processor[96];
     int threads, repeats;
-    struct machine_roofs machine;
+    struct machine_roofs machine; /* zeros: another device computes, whose roofs nobody measures */
     double open_seconds;
     int64_t peak; /* bytes; 0: unknown */
     int rows;

@@ -5,6 +5,8 @@
 
 static double share(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
 
+static bool has_roofs(const struct bench_report *r) { return r->machine.read > 0; }
+
 /* Percent of the roof that bounds the row. */
 static double roof_share(const struct bench_report *r, const struct bench_row *row)
 {
@@ -40,25 +42,38 @@ static void print_md(const struct bench_report *r, bool profile, struct bytes *o
 {
     bytes_addf(out, "%s, %s, %s, %d threads, %d rounds\n", r->model, r->compute, r->mode,
                r->threads, r->repeats);
-    bytes_addf(out, "%s (%s): reads %.1f GB/s, multiplies %.2f TFLOP/s; opened in %.0f ms; ",
-               r->processor, r->instructions, 1e-9 * r->machine.read, 1e-12 * r->machine.flops,
-               1e3 * r->open_seconds);
-    bytes_addf(out, "at most %.0f MB\n\n", 1e-6 * (double)r->peak);
+    bytes_addf(out, "%s (%s)", r->processor, r->instructions);
+    if (has_roofs(r))
+        bytes_addf(out, ": reads %.1f GB/s, multiplies %.2f TFLOP/s", 1e-9 * r->machine.read,
+                   1e-12 * r->machine.flops);
+    else
+        bytes_add_text(out, " beside a GPU");
+    bytes_addf(out, "; opened in %.0f ms; at most %.0f MB\n\n", 1e3 * r->open_seconds,
+               1e-6 * (double)r->peak);
     bytes_add_text(out, "| work | behind | tok/s | spread | ms/token or step | of the roof |\n"
                         "|---|---|---|---|---|---|\n");
     for (int i = 0; i < r->rows; i++) {
         const struct bench_row *row = &r->row[i];
         bytes_addf(out, "| %s %lld", work_name(row), (long long)row->tokens);
         if (row->together > 1) bytes_addf(out, " x %lld", (long long)row->together);
-        bytes_addf(out, " | %lld | %.2f | %.1f %% | %.3f | %.0f %% of %s |\n",
-                   (long long)row->depth, row->median, spread(row),
-                   1e3 * (double)row->together / row->median, roof_share(r, row),
-                   row->decode ? "reading" : "multiplying");
+        bytes_addf(out, " | %lld | %.2f | %.1f %% | %.3f | ", (long long)row->depth, row->median,
+                   spread(row), 1e3 * (double)row->together / row->median);
+        if (has_roofs(r))
+            bytes_addf(out, "%.0f %% of %s |\n", roof_share(r, row),
+                       row->decode ? "reading" : "multiplying");
+        else
+            bytes_add_text(out, "- |\n");
     }
     for (int i = 0; profile && i < r->rows; i++) print_ops(&r->row[i], out);
 }
 
 /* ---- csv, json ------------------------------------------------------------------------------- */
+
+/* Nothing between its commas when it is not known. */
+static void put_cell(const struct bench_report *r, struct bytes *out, int digits, double value)
+{
+    if (has_roofs(r)) bytes_addf(out, "%.*f", digits, value);
+}
 
 static void print_csv(const struct bench_report *r, struct bytes *out)
 {
@@ -66,12 +81,16 @@ static void print_csv(const struct bench_report *r, struct bytes *out)
                         "peak_mb,work,tokens,together,behind,tok_s,low,high,roof_percent\n");
     for (int i = 0; i < r->rows; i++) {
         const struct bench_row *row = &r->row[i];
-        bytes_addf(out, "%s,%s,%s,%d,\"%s\",%s,%.1f,%.3f,%.0f,", r->model, r->compute, r->mode,
-                   r->threads, r->processor, r->instructions, 1e-9 * r->machine.read,
-                   1e-12 * r->machine.flops, 1e-6 * (double)r->peak);
-        bytes_addf(out, "%s,%lld,%lld,%lld,%.3f,%.3f,%.3f,%.1f\n", work_name(row),
-                   (long long)row->tokens, (long long)row->together, (long long)row->depth,
-                   row->median, row->low, row->high, roof_share(r, row));
+        bytes_addf(out, "%s,%s,%s,%d,\"%s\",%s,", r->model, r->compute, r->mode, r->threads,
+                   r->processor, r->instructions);
+        put_cell(r, out, 1, 1e-9 * r->machine.read);
+        bytes_add_text(out, ",");
+        put_cell(r, out, 3, 1e-12 * r->machine.flops);
+        bytes_addf(out, ",%.0f,%s,%lld,%lld,%lld,%.3f,%.3f,%.3f,", 1e-6 * (double)r->peak,
+                   work_name(row), (long long)row->tokens, (long long)row->together,
+                   (long long)row->depth, row->median, row->low, row->high);
+        put_cell(r, out, 1, roof_share(r, row));
+        bytes_add_text(out, "\n");
     }
 }
 
@@ -107,7 +126,10 @@ static void put_row(const struct bench_report *r, const struct bench_row *row, b
         bytes_add_text(out, "},");
     }
     bytes_add_text(out, "\"roof_share\":");
-    json_put_double(out, roof_share(r, row) / 100);
+    if (has_roofs(r))
+        json_put_double(out, roof_share(r, row) / 100);
+    else
+        bytes_add_text(out, "null");
     bytes_add_text(out, "}");
 }
 
@@ -119,8 +141,10 @@ static void print_json(const struct bench_report *r, bool profile, struct bytes 
     put_text(out, "mode", r->mode);
     put_text(out, "processor", r->processor);
     put_text(out, "instructions", r->instructions);
-    put_number(out, "read_bytes_per_second", r->machine.read);
-    put_number(out, "flops", r->machine.flops);
+    if (has_roofs(r)) {
+        put_number(out, "read_bytes_per_second", r->machine.read);
+        put_number(out, "flops", r->machine.flops);
+    }
     put_number(out, "open_seconds", r->open_seconds);
     bytes_addf(out, "\"threads\":%d,\"rounds\":%d,\"peak_bytes\":%lld,\"rows\":[", r->threads,
                r->repeats, (long long)r->peak);

@@ -118,6 +118,8 @@ enum gdn_status setup_open(const char *path, const struct setup *s, int sessions
     return status;
 }
 
+bool setup_on_host(const struct setup *s) { return s->device != DEVICE_CUDA; }
+
 bool setup_draws(const struct setup *s) { return s->device == DEVICE_CUDA && !s->quant; }
 
 enum gdn_status setup_open_random(const char *config, size_t len, const struct setup *s,

@@ -26,6 +26,9 @@ void setup_context_option(struct options *o, struct setup *s);
 /* "--draft" and "--draft-depth", for commands that answer. */
 void setup_draft_options(struct options *o, struct setup *s);
 
+/* Does the processor compute, so that its roofs are those of what runs. */
+bool setup_on_host(const struct setup *s);
+
 /* The instruction sets that --cpumask takes away, bits of enum gdn_isa. */
 uint32_t setup_without(const struct setup *s);
 

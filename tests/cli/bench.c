@@ -38,6 +38,24 @@ static void masks(void **state)
     refused(2, gdn("bench", TINY, "--cpumask", "sse"), "--cpumask");
 }
 
+/* The processor's roofs are not those of another device. */
+static void elsewhere(void **state)
+{
+    (void)state;
+    if (gdn("info", TINY, "--device", "cuda") != 0) skip();
+    went_well(gdn("bench", TINY, "-p", "5", "-n", "1", "-r", "1", "--device", "cuda"));
+    assert_int_equal(count(" beside a GPU; opened"), 1);
+    assert_int_equal(count(": reads") + count("of reading") + count("of multiplying"), 0);
+    went_well(gdn("bench", TINY, "-p", "5", "-n", "1", "-r", "1", "--device", "cuda", "-o",
+                  "json"));
+    assert_int_equal(count("\"roof_share\":null"), 2);
+    assert_int_equal(count("\"flops\""), 0);
+    went_well(gdn("bench", TINY, "-p", "5", "-n", "0", "-r", "1", "--device", "cuda", "-o",
+                  "csv"));
+    assert_int_equal(count(",,,"), 1);
+    assert_int_equal(count(",\n"), 1);
+}
+
 static void shapes(void **state)
 {
     (void)state;
@@ -63,6 +81,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows),
         cmocka_unit_test(masks),
+        cmocka_unit_test(elsewhere),
         cmocka_unit_test(shapes),
         cmocka_unit_test(refusals),
     };
