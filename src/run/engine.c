@@ -69,6 +69,7 @@ enum gdn_status engine_open(struct engine *e, const struct config *c, const stru
                          .max_rows = rows_of_pass(device, o), .context = o->context,
                          .vocab = vocab};
     e->head_rows = rows_of_head(c, device, e->max_rows);
+    if (o->mtp) head_open(e);
     const int32_t layers = c->layers + (o->mtp != NULL);
     struct layer_shape *shape = mem_take_array((size_t)layers, sizeof *shape);
     if (!shape) return error_set(err, GDN_ERR_MEMORY, "no memory for %d layers", layers);
@@ -268,7 +269,7 @@ static struct best best_of_one(struct step *s, struct tensor *row)
 {
     struct engine *e = s->e;
     const int32_t k = best_of_row(e);
-    find_best(e, &s->pass, row, k, e->choice);
+    find_best(&s->pass, row, e->vocab, k, e->choice);
     fetch_best(e, e->choice_stage, e->choice, 1, k);
     return best_of(e->choice_stage, 1, k, 0);
 }
@@ -346,7 +347,7 @@ static void give_best(struct step *s, struct tensor *hidden)
         const size_t data = arena_mark(&e->data), meta = arena_mark(&e->meta);
         struct tensor *logits = head(s, hidden, first, some);
         const int32_t k = few_of_row(s);
-        find_best(e, &s->pass, logits, k, e->best);
+        find_best(&s->pass, logits, e->vocab, k, e->best);
         give_found(s, logits, first, some, k);
         arena_release(&e->data, data);
         arena_release(&e->meta, meta);
@@ -384,7 +385,7 @@ static bool run_alike(void *context)
     struct engine *e = s->e;
     struct tensor *hidden = run_layers(s);
     if (hidden && s->asked > 0)
-        find_best(e, &s->pass, head(s, hidden, 0, s->asked), best_of_row(e), e->best);
+        find_best(&s->pass, head(s, hidden, 0, s->asked), e->vocab, best_of_row(e), e->best);
     return pass_status(&s->pass) == GDN_OK;
 }
 

@@ -30,6 +30,15 @@ struct stretch {
     bool judged, finite; /* what came of its last row was looked at, and is numbers */
 };
 
+/* The tokens that are guessed: a BPE's ids rise as its tokens get rarer, so the first half of them,
+ * and those from the first end token behind it on, `jump` further in the vocabulary. Half
+ * a head less to read is worth more than the few that are missed. */
+struct guessable {
+    struct linear head;
+    struct linear_part part[2];
+    int32_t jump;
+};
+
 struct engine {
     const struct config *config;
     const struct weights *weights;
@@ -55,6 +64,7 @@ struct engine {
      * memory and on the host. choice: of one row that was adjusted. */
     int32_t *best, *best_stage, *choice, *choice_stage;
     float *adjusted;     /* [vocab] device memory: a row of logits, changed */
+    struct guessable guessable;
     void *chain;         /* [slots][D] device memory: what the draft head made of guesses */
 };
 

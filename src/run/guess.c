@@ -79,7 +79,8 @@ static bool run_rows(void *context)
     if (pass_status(&g->pass) == GDN_OK)
         e->device->copy(e->device, e->chain, last->data,
                         (size_t)tensor_elements(last) * dtype_size(last->dtype));
-    find_best(e, &g->pass, forward_head(&g->pass, e->weights, last), g->best, e->best);
+    find_best(&g->pass, op_linear_as(&g->pass, &e->guessable.head, last, dtype_wide(e->compute)),
+              (int32_t)e->guessable.head.N, g->best, e->best);
     return pass_status(&g->pass) == GDN_OK;
 }
 
@@ -88,6 +89,9 @@ static void take_guesses(struct guessing *g)
     struct engine *e = g->e;
     fetch_best(e, e->best_stage, e->best, g->rows.B, g->best);
     if (pass_status(&g->pass) != GDN_OK) return;
+    for (int32_t i = 0; i < g->rows.B * g->best; i++)
+        if (e->best_stage[i] >= e->guessable.part[0].rows)
+            e->best_stage[i] += e->guessable.jump;
     for (int32_t i = 0, run = 0; i < g->count; i++) {
         struct guess *x = &g->guesses[i];
         if (!goes_on(x, g->at)) continue;
@@ -142,7 +146,8 @@ enum gdn_status engine_guess(struct engine *e, struct guess *guesses, int count,
         TRY(count_round(e, guesses + first, count - first, &together, err));
         struct guessing g = {.e = e, .guesses = guesses + first, .first = first,
                              .count = together, .ask = ask,
-                             .best = e->vocab < ask->best ? e->vocab : ask->best};
+                             .best = e->guessable.head.N < ask->best
+                                         ? (int32_t)e->guessable.head.N : ask->best};
         mem_guard_raise();
         while (guess_once(&g)) g.at++;
         mem_guard_lower();

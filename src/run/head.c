@@ -1,6 +1,32 @@
 #include "run/head.h"
 
+#include "base/check.h"
 #include "base/memory.h"
+
+/* Below this a head costs little whatever it reads. */
+enum { HALVED = 2048 };
+
+void head_guesses(struct engine *e, int32_t first)
+{
+    const struct config *c = e->config;
+    const struct linear_part *all = e->weights->head.part;
+    struct guessable *g = &e->guessable;
+    int32_t last = e->vocab;
+    for (int32_t i = 0; i < c->eos_count; i++)
+        if (c->eos[i] >= first && c->eos[i] < last) last = c->eos[i];
+    GDN_CHECK(e->weights->head.parts == 1, "a head in parts");
+    g->part[0] = (struct linear_part){.w = all->w, .from = all->from, .rows = first};
+    g->part[1] = (struct linear_part){.w = all->w, .from = all->from + last,
+                                      .rows = e->vocab - last, .row = first};
+    g->jump = last - first;
+    g->head = (struct linear){.N = first + e->vocab - last, .K = e->weights->head.K,
+                              .parts = last < e->vocab ? 2 : 1, .part = g->part};
+}
+
+void head_open(struct engine *e)
+{
+    head_guesses(e, e->vocab >= HALVED ? e->vocab / 512 * 256 : e->vocab);
+}
 
 static struct layer_state *layer_of(const struct engine *e)
 {

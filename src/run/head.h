@@ -11,6 +11,10 @@
 
 #include "run/stage.h"
 
+/* Which tokens it may guess: the `first` ones and those from an end token on; as is usual. */
+void head_guesses(struct engine *e, int32_t first);
+void head_open(struct engine *e);
+
 /* Rows of a slot that a guess runs: those due, and that of the token it is asked behind. */
 int32_t head_due(const struct engine *e, int32_t slot);
 

@@ -68,11 +68,11 @@ static inline void upload(struct engine *e, const int32_t *from, size_t n)
 }
 
 /* The best k of some rows into device memory: ids [n][k], logits [n][k], logsumexp [n]. */
-static inline void find_best(struct engine *e, struct pass *pass, struct tensor *logits, int32_t k,
+static inline void find_best(struct pass *pass, struct tensor *logits, int32_t vocab, int32_t k,
                              int32_t *at)
 {
     const int32_t n = (int32_t)logits->dim[0];
-    op_top(pass, logits, e->vocab, k, at, (float *)(at + n * k), (float *)(at + 2 * n * k));
+    op_top(pass, logits, vocab, k, at, (float *)(at + n * k), (float *)(at + 2 * n * k));
 }
 
 /* The same on the host, in one copy. */

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "formats/safetensors.h"
+#include "run/head.h"
 #include "state/snapshot.h"
 
 /* ---- against the definition ------------------------------------------------------------------ */
@@ -179,6 +180,35 @@ static void together_is_alone(void **state)
     stage_close(&st);
 }
 
+/* Tokens that are not guessed take nothing from the others. */
+static void some_tokens(void **state)
+{
+    enum { FIRST = 37, END = 71 };
+    (void)state;
+    for (int m = 0; m < MODELS; m++) {
+        struct stage st;
+        stage_open(&st, models[m], "cpu", DTYPE_F32, 0);
+        struct rig *r = &st.rig;
+        const int32_t slot = state_slot_take(&r->engine.state), vocab = r->config.vocab;
+        rig_feed(r, slot, r->ids, 20);
+        const struct told all = guess(&st, slot, 5, NULL);
+        r->config.eos[0] = END + 3;
+        r->config.eos[1] = END;
+        r->config.eos[2] = FIRST - 1;
+        r->config.eos_count = 3;
+        assert_true(END + 3 < vocab);
+        head_guesses(&r->engine, FIRST);
+        const struct told some = guess(&st, slot, 5, all.likeliest);
+        for (int32_t i = 0; i < CHAIN * MOST_VOCAB; i++) {
+            const int32_t id = i % MOST_VOCAB;
+            const float want = id < FIRST || id >= END ? all.logits[i / MOST_VOCAB][id] : 0;
+            if (memcmp(&some.logits[i / MOST_VOCAB][id], &want, sizeof want) != 0)
+                fail_msg("%s: token %d", models[m], id);
+        }
+        stage_close(&st);
+    }
+}
+
 static void no_head(void **state)
 {
     (void)state;
@@ -197,6 +227,7 @@ int main(void)
         cmocka_unit_test(official_numbers),
         cmocka_unit_test(any_way_there),
         cmocka_unit_test(together_is_alone),
+        cmocka_unit_test(some_tokens),
         cmocka_unit_test(no_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
