@@ -9,8 +9,9 @@ enum {
     /* A tile of S k and S q: so many rows of kq by so many vectors; even rows. */
     DOT_ROWS = VL == 16 ? 8 : VL == 8 ? 4 : 2,
     DOT_VF = VL == 4 ? 4 : 2,
-    /* Strips side by side for one token, and vectors of them in a tile. */
+    /* Strips side by side for so few tokens, and vectors of them in a tile. */
     SIDE = VL == 16 ? DELTA_SIDE : 1,
+    SIDE_TOKENS = VL == 16 ? 2 : 1,
     SIDE_VF = VL == 16 ? SIDE * STRIP_VF : 4,
     SOLVE_VF = SIDE_VF > STRIP_VF ? SIDE_VF : STRIP_VF,
     /* A tile of the fold: rows of S by vectors. */
@@ -153,9 +154,20 @@ VF_INLINE void dots_token_of(const struct strips *S, bool half, const float *x, 
     for (; v < S->count * STRIP_VF; v += DOT_VF) dot_tile(S, half, v, 2, DOT_VF, x, row, Dk, r, NULL, false);
 }
 
-static void dots_token(const struct strips *S, bool half, const float *x, int row, int Dk, float *r)
+/* k and q of two. */
+static void dots_pair(const struct strips *S, const float *x, int row, int Dk, float *r)
 {
-    if (half)
+    int v = 0;
+    for (; v + 4 <= S->count * STRIP_VF; v += 4) dot_tile(S, false, v, 4, 4, x, row, Dk, r, NULL, false);
+    for (; v < S->count * STRIP_VF; v += DOT_VF) dot_tile(S, false, v, 4, DOT_VF, x, row, Dk, r, NULL, false);
+}
+
+static void dots_side(const struct strips *S, bool half, int tokens, const float *x, int row, int Dk,
+                      float *r)
+{
+    if (SIDE_TOKENS > 1 && tokens == 2)
+        dots_pair(S, x, row, Dk, r);
+    else if (half)
         dots_token_of(S, true, x, row, Dk, r);
     else
         dots_token_of(S, false, x, row, Dk, r);
@@ -269,13 +281,16 @@ static void solve_strip(const struct delta_coefs *c, const struct delta_block *b
     for (; t < end; t++, r += 2 * STRIP) solve_one(c, t, STRIP_VF, u, STRIP, r, STRIP);
 }
 
-/* One token against strips side by side: one chain would wait for itself. */
-static void solve_token(const struct delta_coefs *c, int t, float *u, int64_t step, float *r, int wide)
+/* A few tokens against strips side by side: one chain would wait for itself. */
+static void solve_side(const struct delta_coefs *c, const struct delta_block *b, float *u,
+                       int64_t step, float *r, int wide)
 {
-    int v = 0;
-    for (; v + SIDE_VF * VL <= wide; v += SIDE_VF * VL)
-        solve_one(c, t, SIDE_VF, u + v, step, r + v, wide);
-    for (; v < wide; v += STRIP) solve_one(c, t, STRIP_VF, u + v, step, r + v, wide);
+    for (int t = b->have; t < b->have + b->rows; t++, r += 2 * wide) {
+        int v = 0;
+        for (; v + SIDE_VF * VL <= wide; v += SIDE_VF * VL)
+            solve_one(c, t, SIDE_VF, u + v, step, r + v, wide);
+        for (; v < wide; v += STRIP) solve_one(c, t, STRIP_VF, u + v, step, r + v, wide);
+    }
 }
 
 /* ---- fold ------------------------------------------------------------------------------------------ */

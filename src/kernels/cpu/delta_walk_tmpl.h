@@ -31,11 +31,11 @@ struct us {
     int64_t step;
 };
 
-/* u of one token, or of none before a fold, stays in the log. */
+/* u of a few tokens, or of none before a fold, stays in the log. */
 static struct us us_of(const struct delta_head *h, const struct delta_block *b, struct columns c)
 {
     const bool stays = h->a->slots && c.count == c.wide &&
-                       (b->rows == 0 || (b->rows == 1 && b->keep == b->from));
+                       (b->rows == 0 || (b->rows <= SIDE_TOKENS && b->keep == b->from));
     if (!stays) return (struct us){h->u, c.wide};
     return (struct us){log_u(h, b->from, c.from), log_u_step(h) / (int64_t)sizeof(float)};
 }
@@ -99,16 +99,17 @@ static void ahead_set(struct ahead *ahead, int i, const struct tensor *t, int64_
 }
 
 /* Rows lie further apart than a page, where no prefetcher follows, and are whole only here: a strip
- * takes two lines of each. So a strip of a block fetches its share of the same block of the next turn.
+ * takes two lines of each. So a strip of a block fetches its share of the same block of the next turn;
+ * of a few tokens strips side by side fetch all rows.
  * Returns how many rows are left to its first `tiles` tiles, a row each; the rest are fetched here. */
-static int rows_ahead(const struct delta_head *h, const struct delta_block *b, int strip, int tiles,
-                      struct ahead *ahead)
+static int rows_ahead(const struct delta_head *h, const struct delta_block *b, int strip, int count,
+                      int tiles, struct ahead *ahead)
 {
     const struct delta_args *a = h->a;
     const int64_t row = b->row + h->next.ahead, end = a->rows->start[h->b + 1];
     const int quarter = h->Dk / QUARTERS > 0 ? h->Dk / QUARTERS : 1;
     int n = 0;
-    for (int64_t i = strip; i < b->rows && row + i < end; i += h->strips, n++) {
+    for (int64_t i = strip; i < b->rows && row + i < end; i += count > 1 ? 1 : h->strips, n++) {
         ahead_set(ahead + n, 0, a->k, row + i, h->next.hk, quarter);
         ahead_set(ahead + n, 1, a->q, row + i, h->next.hk, quarter);
         ahead_set(ahead + n, 2, a->v, row + i, h->next.hv, quarter);
@@ -186,11 +187,11 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
         load_columns(h, b, columns, u);
         struct ahead ahead[BLOCK];
         const int tiles = b->rows == 1 ? 0 : 2 * b->rows / DOT_ROWS;
-        const int fetched = rows_ahead(h, b, first, tiles, ahead);
+        const int fetched = rows_ahead(h, b, first, count, tiles, ahead);
         if (first == 0) fetch_log(h, b);
-        if (b->rows == 1) {
-            dots_token(&S, half, kq, h->row, h->Dk, h->r);
-            solve_token(c, b->have, u.at, u.step, h->r, wide);
+        if (b->rows > 0 && b->rows <= SIDE_TOKENS) {
+            dots_side(&S, half, b->rows, kq, h->row, h->Dk, h->r);
+            solve_side(c, b, u.at, u.step, h->r, wide);
         } else {
             dots_strip(&S, kq, h->row, 2 * b->rows, h->Dk, h->r, ahead, fetched, h->channel);
             solve_strip(c, b, h->u, h->r);
@@ -205,7 +206,7 @@ static void run_group(const struct delta_head *h, int blocks, int first, int cou
 static void run_blocks(const struct delta_head *h, int blocks, int most)
 {
     for (int s = 0; blocks > 0 && s < h->strips;) {
-        const int left = h->strips - s, side = most > 1 ? 1 : left < SIDE ? left : SIDE;
+        const int left = h->strips - s, side = most > SIDE_TOKENS ? 1 : left < SIDE ? left : SIDE;
         run_group(h, blocks, s, side);
         s += side;
     }
