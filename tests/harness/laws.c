@@ -188,15 +188,31 @@ static bool drafts_from(struct machine *m, struct track *b, int from, int step)
     return go;
 }
 
-void law_drafts(struct machine *m, struct extent extent)
+/* Positions 0, first, first + stride, .. last. */
+struct places {
+    int first, stride, last;
+};
+
+static void drafts_at(struct machine *m, int tokens, struct places p, int step)
 {
-    const int step = HARNESS_SANITIZED || m->wide ? 5 : 1;
     struct track b;
-    (void)extent;
-    bool go = track_open(&b, m, 4 * BLOCK + 3, 2) && feed_whole(m, &b, 2);
-    for (int from = 0; from <= 2 * BLOCK && go; from += from < BLOCK ? BLOCK : 1)
+    bool go = track_open(&b, m, tokens, 2) && feed_whole(m, &b, 2);
+    for (int from = 0; from <= p.last && go; from += from < p.first ? p.first : p.stride)
         go = drafts_from(m, &b, from, step);
     track_close(&b);
+}
+
+void law_drafts(struct machine *m, struct extent extent)
+{
+    (void)extent;
+    drafts_at(m, 4 * BLOCK + 3, (struct places){BLOCK, 1, 2 * BLOCK},
+              HARNESS_SANITIZED || m->wide ? 5 : 1);
+}
+
+void law_short_drafts(struct machine *m, struct extent extent)
+{
+    (void)extent;
+    drafts_at(m, 2 * BLOCK - 1, (struct places){3, 4, 11}, 5);
 }
 
 void law_rounds(struct machine *m, struct extent extent)

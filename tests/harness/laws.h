@@ -27,6 +27,9 @@ form_law law_sizes;
 /* Drafts of every length at every length of the log: their rows are those of plain decoding, and so
  * is what follows a commit of any number of them. */
 form_law law_drafts;
+/* The same, some of them, on a stream of fewer than 32 rows: where a device has another order of sums
+ * for prompts. */
+form_law law_short_drafts;
 /* Rounds of drafts with random commits, one upon another, end where plain decoding ends. */
 form_law law_rounds;
 /* Sequences in one call are as they are alone, also when one of them is NaN; slot -1 gives rows of 0
