@@ -18,5 +18,5 @@ void lse_meet(struct cpu_lse *lse, struct cpu_lse tile)
 
 void cpu_lse_add(uint32_t isa, struct cpu_lse *lse, const float *x, int64_t n)
 {
-    lse_meet(lse, lse_walk_of(isa)->tile(x, n));
+    lse_meet(lse, lse_walk_of(isa)->tile(x, n, NULL));
 }

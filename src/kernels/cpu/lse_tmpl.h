@@ -29,7 +29,9 @@ VF_INLINE float lse_largest(const vf *part)
     return lane[0];
 }
 
-static struct cpu_lse lse_tile(const float *x, int64_t n)
+_Static_assert((int)ROW_LANES == (int)LSE_CLASSES, "a lane is a class");
+
+static struct cpu_lse lse_tile(const float *x, int64_t n, float *peak)
 {
     float room[ROW_LANES];
     vf part[ROW_PARTS];
@@ -41,6 +43,8 @@ static struct cpu_lse lse_tile(const float *x, int64_t n)
             part[v] = vf_larger(vf_load(chunk + v * VL), part[v]);
     }
     tile.max = lse_largest(part);
+    for (int v = 0; peak && v < ROW_PARTS; v++)
+        vf_store(peak + v * VL, vf_larger(part[v], vf_load(peak + v * VL)));
     const vf shift = vf_set1(lse_shift(tile.max));
     VF_UNROLL for (int v = 0; v < ROW_PARTS; v++) part[v] = vf_zero();
     for (int64_t k = 0; k < n; k += ROW_LANES) {

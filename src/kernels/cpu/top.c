@@ -2,8 +2,9 @@
  * logsumexp. A NaN is ordered and reported as -inf. Truth: kernels/ref/top.c.
  *
  * Ids ascend, so what is not larger than the last of the best so far comes too late: a tile whose
- * largest is not is passed over at once. A few best are kept in order. Of many, what is larger is
- * only put behind the others, until there is no more room: then they are sorted, and the best stay.
+ * largest is not is passed over at once. A few best are kept in order, and a bound that as many
+ * reach is known before: of the largest of each of 64 classes. Of many, what is larger is only put
+ * behind the others, until there is no more room: then they are sorted, and the best stay.
  *
  * With fewer rows than threads a row is cut into parts. The tiles' sums meet in order whoever made
  * them, and the best of the whole are found among the best of the parts: the same bits. */
@@ -15,7 +16,7 @@ enum { MOST = 256, FEW = 32, CHUNK = 64, ROOM = 2 * (MOST + CHUNK), PART_TILES =
 
 struct chosen {
     int32_t count, best;
-    float bound;
+    float bound; /* -inf: not known yet */
     float value[ROOM];
     int32_t id[ROOM];
 };
@@ -103,7 +104,7 @@ static void offer(struct chosen *c, const struct lse_walk *walk, const float *x,
 {
     int64_t i = 0, end;
     if (c->best <= FEW) {
-        for (; i < n && c->count < c->best; i++)
+        for (; i < n && c->count < c->best && isinf(c->bound); i++)
             put_between(c, isnan(x[i]) ? -INFINITY : x[i], id + (int32_t)i);
         for (; (i = walk->above(x, i, n, c->bound)) < n; i++)
             put_between(c, x[i], id + (int32_t)i);
@@ -130,28 +131,52 @@ struct job {
     struct cpu_lse *tile;  /* [rows][tiles], or [threads][tiles] */
 };
 
+/* Just below what `best` elements reach: the best-th largest of the classes' largest. */
+static float bound_of(const float *peak, int32_t best)
+{
+    float bound = INFINITY;
+    for (int i = 0; i < LSE_CLASSES; i++) {
+        int32_t larger = 0;
+        for (int j = 0; j < LSE_CLASSES; j++) larger += peak[j] > peak[i];
+        if (larger < best && peak[i] < bound) bound = peak[i];
+    }
+    return nextafterf(bound, -INFINITY);
+}
+
+/* Elements of tile t as f32, n of them: where they lie, or in `wide`. */
+static const float *tile_at(const struct top_args *a, const char *logits, int64_t t, float *wide,
+                            int64_t *n)
+{
+    const enum dtype dtype = a->logits->dtype;
+    const int64_t v = t * CPU_LSE_TILE, left = a->vocab - v;
+    *n = left < CPU_LSE_TILE ? left : CPU_LSE_TILE;
+    if (dtype == DTYPE_F32) return (const float *)logits + v;
+    cpu_load_row(wide, logits + v * (int64_t)dtype_size(dtype), dtype, *n);
+    return wide;
+}
+
 static void take_part(const struct job *job, int64_t row, int64_t part, struct chosen *chosen,
                       struct cpu_lse *lse)
 {
     const struct top_args *a = job->a;
-    const enum dtype dtype = a->logits->dtype;
     const char *logits = cpu_row(a->logits, row);
-    const int64_t begin = part * job->part_tiles, end = begin + job->part_tiles;
+    const int64_t begin = part * job->part_tiles, last = begin + job->part_tiles;
+    const int64_t end = last < job->tiles ? last : job->tiles;
+    float wide[CPU_LSE_TILE], peak[LSE_CLASSES];
+    int64_t n;
+    for (int i = 0; i < LSE_CLASSES; i++) peak[i] = -INFINITY;
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = tile_at(a, logits, t, wide, &n);
+        lse[t] = job->walk->tile(x, n, peak);
+    }
     chosen->count = 0;
     chosen->best = a->best;
-    chosen->bound = -INFINITY;
-    for (int64_t t = begin; t < end && t < job->tiles; t++) {
-        const int64_t v = t * CPU_LSE_TILE, left = a->vocab - v;
-        const int64_t n = left < CPU_LSE_TILE ? left : CPU_LSE_TILE;
-        float wide[CPU_LSE_TILE];
-        const float *x = (const float *)logits + v;
-        if (dtype != DTYPE_F32) {
-            cpu_load_row(wide, logits + v * (int64_t)dtype_size(dtype), dtype, n);
-            x = wide;
+    chosen->bound = a->best > 0 && a->best <= FEW ? bound_of(peak, a->best) : -INFINITY;
+    for (int64_t t = begin; t < end && a->best > 0; t++) {
+        if (isinf(chosen->bound) || lse[t].max > chosen->bound) {
+            const float *x = tile_at(a, logits, t, wide, &n);
+            offer(chosen, job->walk, x, n, (int32_t)(t * CPU_LSE_TILE));
         }
-        lse[t] = job->walk->tile(x, n);
-        if (chosen->count < a->best || (a->best > 0 && lse[t].max > chosen->bound))
-            offer(chosen, job->walk, x, n, (int32_t)v);
     }
     keep_best(chosen);
 }
