@@ -45,8 +45,6 @@ static const struct work works[] = {
     {"512 up 4k", 512, 1024, 3072, 64, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},
     {"1 small f32", 1, 192, 1024, 24, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
     {"2 small f32", 2, 192, 1024, 24, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
-    {"1 small hot", 1, 192, 1024, 1, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
-    {"2 small hot", 2, 192, 1024, 1, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
     {"4 small f32", 4, 192, 1024, 24, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0, 0, false},
     {"1 wide 4k", 1, 1024, 7168, 210, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},
     {"1 deep 4k", 1, 3584, 1024, 420, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0, 0, true},

@@ -188,7 +188,8 @@ static void dot_of_panel(struct dot_weights *w, const float *panel, int64_t grou
 }
 
 /* Rows n, n + apart, .. up to n + 3 apart, but none from `end` on: the last one again; and as many
- * groups behind them as lie alike. Through the panel if they are not of one type that vectors read. */
+ * groups behind them as lie alike. Through the panel if they are not of one type that vectors read.
+ * Filled in place: a whole struct that is copied right after its parts were written waits for them. */
 static void dot_of_rows(struct dot_weights *w, float *panel, const struct linear *of, int64_t n,
                         int64_t apart, int64_t end, int64_t steps)
 {
